@@ -1,0 +1,1 @@
+"""Files on disk in, samples out. Imports nothing of the project but itself."""

@@ -6,8 +6,8 @@ from __future__ import annotations
 class InputError(ValueError):
     """What the user gave cannot be used.
 
-    The message is one line that says what was expected, what came and what to do. The commands print it without
-    a traceback and end with exit code 2 (or 1 where only some of several videos failed).
+    The message is one line that says what was expected, what came and what to do. The commands print it
+    without a traceback and end with exit code 2 (or 1 where only some of several videos failed).
     """
 
 

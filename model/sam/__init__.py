@@ -1,0 +1,6 @@
+"""Segment Anything: build it, encode frames, decode prompts."""
+
+from model.sam.build import Sam, build_sam
+from model.sam.segmenter import FrameFeatures, MaskPrediction, SamSegmenter
+
+__all__ = ["FrameFeatures", "MaskPrediction", "Sam", "SamSegmenter", "build_sam"]

@@ -1,0 +1,242 @@
+"""Frames to features, prompts to masks: SAM as the rest of the project uses it.
+
+Preprocessing and postprocessing are those of Kirillov et al. 2023 as the `segment-anything` package
+does them; embedding prompts enter as in LISA (Lai et al. 2023, arXiv 2308.00692) and VISA (Yan et al.
+2024, arXiv 2407.11325), section 3: appended to the sparse prompt tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from model.prompt import BoxPrompt, EmbeddingPrompt, MaskPrompt, PointPrompt, Prompt
+from model.sam.build import Sam
+
+
+@dataclass(frozen=True)
+class FrameFeatures:
+    """What SAM's image encoder made of some frames of one video.
+
+    Attributes:
+        embedding: float [T, 256, S/16, S/16] over the padded input (64x64 for S = 1024).
+        levels: the encoder's inner maps over the unpadded input, rounded up: for TinyViT
+            [T, 64, h/4, w/4], [T, 128, h/8, w/8], [T, 160, h/16, w/16]; () for the ViT encoders.
+        input_size: (height, width) of the resized frame before padding, pixels.
+        original_size: (height, width) of the video, pixels.
+    """
+
+    embedding: Tensor
+    levels: tuple[Tensor, ...]
+    input_size: tuple[int, int]
+    original_size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return self.embedding.shape[0]
+
+    def to_input(self, coordinates: Tensor) -> Tensor:
+        """Coordinates [..., 2] (x, y) or [..., 4] (x0, y0, x1, y1) of the video to SAM's input frame."""
+        if coordinates.shape[-1] not in (2, 4):
+            raise ValueError(f"coordinates must end in 2 or 4 values, got shape {list(coordinates.shape)}")
+        scale = torch.tensor(
+            [self.input_size[1] / self.original_size[1], self.input_size[0] / self.original_size[0]],
+            dtype=torch.float32,
+            device=coordinates.device,
+        )
+        return coordinates.float() * scale.repeat(coordinates.shape[-1] // 2)
+
+
+@dataclass(frozen=True)
+class MaskPrediction:
+    """The decoder's answer.
+
+    Attributes:
+        mask_logits: float32 [N, M, S/4, S/4] over the padded input; M = 3 with `multimask`, else 1.
+        iou: float32 [N, M], the decoder's own estimate of each mask's IoU.
+    """
+
+    mask_logits: Tensor
+    iou: Tensor
+
+
+class SamSegmenter:
+    """Encodes frames and decodes prompts with one SAM.
+
+    Args:
+        sam: from `build_sam`; used where and as it is (device, dtype, gradients).
+    """
+
+    def __init__(self, sam: Sam):
+        self.sam = sam
+
+    def input_size(self, original_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of a frame once its longer side is S pixels, at least one pixel each."""
+        height, width = original_size
+        scale = self.sam.image_size / max(height, width)
+        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+    def preprocess(self, frames: np.ndarray | Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Resize (bilinear, antialiased) to the longer side S and normalise; no padding yet.
+
+        Args:
+            frames: uint8 [T, H, W, 3], RGB.
+
+        Returns:
+            float [T, 3, h, w] on SAM's device, and (h, w).
+
+        Raises:
+            ValueError: another shape or dtype, or an empty frame.
+        """
+        array = frames.cpu().numpy() if isinstance(frames, Tensor) else np.asarray(frames)
+        if array.ndim != 4 or array.shape[-1] != 3 or array.dtype != np.uint8 or 0 in array.shape[1:]:
+            raise ValueError(f"frames must be uint8 [T, H, W, 3], got {array.dtype} {list(array.shape)}")
+        height, width = self.input_size(array.shape[1:3])
+        resized = np.empty((len(array), height, width, 3), dtype=np.uint8)
+        for index, frame in enumerate(array):
+            picture = Image.fromarray(np.ascontiguousarray(frame))
+            resized[index] = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+        images = torch.from_numpy(resized).to(self.sam.device).permute(0, 3, 1, 2)
+        return (images - self.sam.pixel_mean) / self.sam.pixel_std, (height, width)
+
+    def encode(self, frames: np.ndarray | Tensor, *, chunk: int = 1) -> FrameFeatures:
+        """Frames of one video to features.
+
+        Args:
+            frames: uint8 [T, H, W, 3], RGB, T >= 1, any size.
+            chunk: frames per pass of the encoder.
+
+        Returns:
+            Features of the T frames, in the dtype of the encoder's output.
+
+        Raises:
+            ValueError: no frame, or another shape or dtype.
+        """
+        if len(frames) == 0:
+            raise ValueError("encode needs at least one frame, got none; check the video")
+        encoder, side = self.sam.image_encoder, self.sam.image_size
+        dtype = next(encoder.parameters()).dtype
+        embeddings, levels = [], []
+        for start in range(0, len(frames), chunk):
+            images, size = self.preprocess(frames[start : start + chunk])
+            images = functional.pad(images.to(dtype), (0, side - size[1], 0, side - size[0]))
+            if hasattr(encoder, "forward_levels"):
+                embedding, maps = encoder.forward_levels(images)
+                levels.append([_crop(level, size, side) for level in maps])
+            else:
+                embedding = encoder(images)
+            embeddings.append(embedding)
+        return FrameFeatures(
+            embedding=torch.cat(embeddings),
+            levels=tuple(torch.cat(maps) for maps in zip(*levels, strict=True)),
+            input_size=size,
+            original_size=(int(frames.shape[1]), int(frames.shape[2])),
+        )
+
+    def decode(
+        self,
+        features: FrameFeatures,
+        prompts: Prompt | Sequence[Prompt],
+        *,
+        frame_index: int | Tensor = 0,
+        multimask: bool = False,
+    ) -> MaskPrediction:
+        """Prompts to masks. Differentiable; autocast, where on, covers the decoder alone.
+
+        Args:
+            features: of `encode`.
+            prompts: one prompt, or several which together describe the same N objects. Points,
+                then the box, then embeddings make the sparse tokens; a mask prompt replaces
+                SAM's "no mask" map.
+            frame_index: which frame of `features`: one for all, or int64 [N] one for each object.
+            multimask: three masks per object for ambiguous prompts instead of one.
+
+        Returns:
+            Mask logits and estimated IoU, float32.
+
+        Raises:
+            ValueError: no prompt, two boxes or masks, or prompts for different numbers of objects.
+        """
+        sparse, dense = self.embed_prompts(prompts)
+        dtype = next(self.sam.mask_decoder.parameters()).dtype
+        if isinstance(frame_index, Tensor):
+            if frame_index.shape != (len(sparse),):
+                raise ValueError(
+                    f"frame_index must have shape [{len(sparse)}] (one frame per object), "
+                    f"got {list(frame_index.shape)}"
+                )
+            # The decoder adds the dense prompt to one shared image: with the images in the dense
+            # prompt and a zero image, each object gets its own.
+            dense = dense + features.embedding[frame_index.to(features.embedding.device)]
+            embedding = torch.zeros_like(features.embedding[:1])
+        else:
+            embedding = features.embedding[frame_index][None]
+        mask_logits, iou = self.sam.mask_decoder(
+            image_embeddings=embedding.to(dtype),
+            image_pe=self.sam.prompt_encoder.get_dense_pe().to(dtype),
+            sparse_prompt_embeddings=sparse.to(dtype),
+            dense_prompt_embeddings=dense.to(dtype),
+            multimask_output=multimask,
+        )
+        return MaskPrediction(mask_logits=mask_logits.float(), iou=iou.float())
+
+    def embed_prompts(self, prompts: Prompt | Sequence[Prompt]) -> tuple[Tensor, Tensor]:
+        """SAM's sparse tokens [N, K, 256] and dense map [N, 256, S/16, S/16], float32."""
+        prompts = list(prompts) if isinstance(prompts, Sequence) else [prompts]
+        counts = sorted({prompt.num_objects for prompt in prompts})
+        if len(counts) != 1:
+            raise ValueError(
+                "decode needs at least one prompt, got none"
+                if not counts
+                else f"prompts given together must describe the same objects, got {counts} objects"
+            )
+        device = self.sam.device
+        points = [prompt for prompt in prompts if isinstance(prompt, PointPrompt)]
+        boxes = [prompt.boxes for prompt in prompts if isinstance(prompt, BoxPrompt)]
+        masks = [prompt.mask_logits for prompt in prompts if isinstance(prompt, MaskPrompt)]
+        embeddings = [prompt.embeddings for prompt in prompts if isinstance(prompt, EmbeddingPrompt)]
+        if len(boxes) > 1 or len(masks) > 1:
+            raise ValueError(
+                f"one box and one mask per object, got {len(boxes)} and {len(masks)}; decode twice"
+            )
+        # Coordinates and their Fourier features need float32.
+        with torch.autocast(device.type, enabled=False):
+            clicks = None
+            if points:
+                clicks = (
+                    torch.cat([prompt.points.to(device, torch.float32) for prompt in points], dim=1),
+                    torch.cat([prompt.labels.to(device, torch.float32) for prompt in points], dim=1),
+                )
+            sparse, dense = self.sam.prompt_encoder(
+                points=clicks,
+                boxes=boxes[0].to(device, torch.float32) if boxes else None,
+                masks=masks[0].to(device, torch.float32) if masks else None,
+            )
+            # Without clicks, box and mask the package answers for one object.
+            sparse = sparse.expand(counts[0], -1, -1)
+            dense = dense.expand(counts[0], -1, -1, -1)
+            return torch.cat([sparse, *(tokens.to(device, torch.float32) for tokens in embeddings)], 1), dense
+
+    def to_frame(self, mask_logits: Tensor, features: FrameFeatures) -> Tensor:
+        """Mask logits [N, M, S/4, S/4] to float32 [N, M, H, W] at the video's size.
+
+        As SAM does: bilinear to the padded input, without its padding, bilinear to the video.
+        """
+        side = self.sam.image_size
+        height, width = features.input_size
+        logits = functional.interpolate(
+            mask_logits.float(), (side, side), mode="bilinear", align_corners=False
+        )
+        logits = logits[..., :height, :width]
+        return functional.interpolate(logits, features.original_size, mode="bilinear", align_corners=False)
+
+
+def _crop(level: Tensor, size: tuple[int, int], side: int) -> Tensor:
+    """The part of a map [T, C, h, w] over the padded input that holds the frame."""
+    stride = side // level.shape[-1]
+    return level[..., : -(-size[0] // stride), : -(-size[1] // stride)].contiguous()

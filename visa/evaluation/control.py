@@ -14,8 +14,9 @@ def another_clips_question(videos: Sequence[RevosVideo]) -> Callable[[RevosVideo
     """Makes the exchange of questions.
 
     A clip borrows from the next one in the list (and round again) of which no question about a present
-    object is asked in the clip itself: where two clips show the same object, as clips set side by side do, they share
-    questions, and a borrowed one would be right again. The n-th question of a kind takes the n-th one of it.
+    object is asked in the clip itself: where two clips show the same object, as clips set side by side
+    do, they share questions, and a borrowed one would be right again. The n-th question of a kind takes
+    the n-th of it.
 
     Args:
         videos: All clips of the data set.

@@ -1,8 +1,7 @@
 """An indexed library of cut-out sprites with names, categories, keywords and measured colours.
 
-Sprites come from archives or folders that the caller has fetched: an npm archive of emoji pictures
-together with the npm archive of their labels (`AssetLibrary.from_emoji`), or any folder with an
-`index.json` (`AssetLibrary.from_folder`). Nothing is downloaded here.
+Sprites come from what the caller has fetched (see `library.open_library`): emoji pictures together with
+their labels, or any folder with an `index.json`. Nothing is downloaded here.
 
 Names are divided into "train" and "held-out" by a stable hash of the *concept*, which is what remains of a
 name without colours, skin tones and variants, so that "red apple" and "green apple" are never divided.
@@ -11,7 +10,6 @@ name without colours, skin tones and variants, so that "red apple" and "green ap
 import hashlib
 import json
 import re
-import tarfile
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,73 +97,70 @@ def _read_label(entry: dict) -> tuple[str, str] | None:
     return label.replace("’", "'"), category
 
 
+def read_emoji(pictures: dict[str, bytes], labels: bytes) -> list[Sprite]:
+    """The sprites of emoji pictures.
+
+    Args:
+        pictures: File contents by file name, `<code points>.webp` or `.png`.
+        labels: emojibase's English data.json.
+    """
+    contents = {}
+    for name, content in pictures.items():
+        stem = name.rpartition("/")[2].partition(".")[0]
+        contents[stem.lower().replace("-fe0f", "")] = content
+    sprites = []
+    for entry in json.loads(labels):
+        named = _read_label(entry)
+        if named is None:
+            continue
+        name, category = named
+        keywords = tuple(sorted({*entry.get("tags", ()), *name.lower().split()}))
+        for variant in (entry, *entry.get("skins", ())):
+            code = variant["hexcode"].lower().replace("-fe0f", "")
+            if code in contents:
+                sprites.append(
+                    Sprite(code, name, category, concept_of(name), keywords, contents[code], "fluent")
+                )
+    return sprites
+
+
+def read_folder(folder: Path | str) -> list[Sprite]:
+    """The sprites of a folder whose `index.json` lists {"file", "name", "category", "keywords", "source"}."""
+    folder = Path(folder)
+    return [
+        Sprite(
+            key=entry["file"],
+            name=entry["name"],
+            category=entry["category"],
+            concept=entry.get("concept") or concept_of(entry["name"]),
+            keywords=tuple(entry.get("keywords", ())),
+            encoded=(folder / entry["file"]).read_bytes(),
+            source=entry.get("source", folder.name),
+        )
+        for entry in json.loads((folder / "index.json").read_text())
+    ]
+
+
 class AssetLibrary:
-    """Sprites by split and category, decoded on demand and cached.
+    """Sprites by split and category, and photographs for backgrounds; decoded on demand and cached.
 
     Args:
         sprites: In a fixed order: generated videos depend on it.
-        backgrounds: Photographs, uint8 [H, W, 3]; may be empty.
+        photographs: Contents of JPEG files, in a fixed order; may be empty.
     """
 
-    def __init__(self, sprites: list[Sprite], backgrounds: tuple = ()):
+    def __init__(self, sprites: list[Sprite], photographs: list[bytes] = ()):
         if not sprites:
             raise ValueError("expected at least one sprite, got none: is this the right archive?")
         self.sprites = tuple(sprites)
-        self.backgrounds = tuple(backgrounds)
+        self.photographs = tuple(photographs)
+        self._decoded: dict[int, np.ndarray] = {}
         self._cache: OrderedDict[str, np.ndarray] = OrderedDict()
         self._colours: dict[str, str | None] = {}
         self._by_split = {
             split: [sprite for sprite in self.sprites if split_of(sprite.concept) == split]
             for split in SPLITS
         }
-
-    @classmethod
-    def from_emoji(cls, pictures: Path | str, labels: Path | str) -> "AssetLibrary":
-        """Read an npm archive of `<code points>.webp` or `.png` pictures and `emojibase-data`'s archive."""
-        with tarfile.open(labels) as archive:
-            entries = json.load(archive.extractfile("package/en/data.json"))
-        contents = {}
-        with tarfile.open(pictures) as archive:
-            for member in archive:
-                stem, _, suffix = member.name.rpartition("/")[2].partition(".")
-                if suffix in ("webp", "png"):
-                    contents[stem.lower().replace("-fe0f", "")] = archive.extractfile(member).read()
-        sprites = []
-        for entry in entries:
-            named = _read_label(entry)
-            if named is None:
-                continue
-            name, category = named
-            keywords = tuple(sorted({*entry.get("tags", ()), *name.lower().split()}))
-            for variant in (entry, *entry.get("skins", ())):
-                code = variant["hexcode"].lower().replace("-fe0f", "")
-                if code in contents:
-                    sprites.append(
-                        Sprite(code, name, category, concept_of(name), keywords, contents[code], "fluent")
-                    )
-        return cls(sprites)
-
-    @classmethod
-    def from_folder(cls, folder: Path | str) -> "AssetLibrary":
-        """Read `index.json`, a list of {"file", "name", "category", "keywords", "source"}, and its pictures."""
-        folder = Path(folder)
-        sprites = []
-        for entry in json.loads((folder / "index.json").read_text()):
-            sprites.append(
-                Sprite(
-                    key=entry["file"],
-                    name=entry["name"],
-                    category=entry["category"],
-                    concept=entry.get("concept") or concept_of(entry["name"]),
-                    keywords=tuple(entry.get("keywords", ())),
-                    encoded=(folder / entry["file"]).read_bytes(),
-                    source=entry.get("source", folder.name),
-                )
-            )
-        return cls(sprites)
-
-    def __add__(self, other: "AssetLibrary") -> "AssetLibrary":
-        return AssetLibrary([*self.sprites, *other.sprites], self.backgrounds + other.backgrounds)
 
     def of_split(self, split: str) -> list[Sprite]:
         """All sprites of "train" or "held-out", in order."""
@@ -197,6 +192,14 @@ class AssetLibrary:
         if len(self._cache) > _CACHED_SPRITES:
             self._cache.popitem(last=False)
         return picture
+
+    def photograph(self, index: int) -> np.ndarray:
+        """A photograph, at most about 1920 pixels wide: uint8 [H, W, 3], RGB."""
+        if index not in self._decoded:
+            encoded = np.frombuffer(self.photographs[index], np.uint8)
+            decoded = cv2.imdecode(encoded, cv2.IMREAD_REDUCED_COLOR_2)
+            self._decoded[index] = np.ascontiguousarray(decoded[..., ::-1])
+        return self._decoded[index]
 
     def colour(self, sprite: Sprite) -> str | None:
         """The sprite's colour word, measured from its pixels, or None."""

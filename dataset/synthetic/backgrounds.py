@@ -214,22 +214,20 @@ def film_background(
     num_frames: int,
     height: int,
     width: int,
-    photographs: tuple = (),
+    photograph: np.ndarray | None = None,
     pace: float = 1.0,
 ) -> Background:
     """Draw a background and film it.
 
     Args:
-        photographs: uint8 [h, w, 3] pictures to choose from; half of the videos use one if there are any.
+        photograph: uint8 [h, w, 3], of which a crop is filmed; painted scenery for None.
         pace: Stretch of the camera's course that the video covers, in (0, 1].
     """
     margin = 0.25
     painted_height, painted_width = int(height * (1 + margin)), int(width * (1 + margin))
-    if photographs and rng.random() < 0.55:
+    if photograph is not None:
         setting = "photograph"
-        picture = _crop_photograph(
-            rng, photographs[rng.integers(len(photographs))], painted_height, painted_width
-        )
+        picture = _crop_photograph(rng, photograph, painted_height, painted_width)
     else:
         setting = SETTINGS[rng.choice(8, p=[0.08, 0.3, 0.2, 0.06, 0.08, 0.06, 0.08, 0.14])]
         # Painted at half size: sharper than needed at full size, and four times slower.
@@ -262,7 +260,7 @@ def _crop_photograph(rng: np.random.Generator, photograph: np.ndarray, height: i
     """A random crop of a photograph at the wanted size, float32 [H, W, 3]."""
     tall, wide = photograph.shape[:2]
     fit = min(tall / height, wide / width)
-    scale = fit * rng.uniform(0.6, 1.0)
+    scale = fit * np.exp(rng.uniform(np.log(0.25), 0))
     crop_height, crop_width = max(2, int(height * scale)), max(2, int(width * scale))
     top, left = rng.integers(0, tall - crop_height + 1), rng.integers(0, wide - crop_width + 1)
     crop = photograph[top : top + crop_height, left : left + crop_width]

@@ -25,7 +25,7 @@ _REPAINTED = frozenset({"vehicle", "clothing", "toy", "container", "household it
 
 @dataclass(frozen=True, eq=False)
 class Role:
-    """Something to be filmed: a picture (uint8 [h, w, 4], RGBA) and its description; fields as in `SceneObject`."""
+    """Something to be filmed: a picture (uint8 [h, w, 4], RGBA) and what `SceneObject` says of it."""
 
     picture: np.ndarray
     name: str
@@ -70,7 +70,7 @@ def _role_of(sprite: Sprite, assets: AssetLibrary, rng: np.random.Generator) -> 
 
 
 def _pick(rng: np.random.Generator, sprites: list[Sprite]) -> Sprite:
-    """A random concept, then a random name of it, then a random variant: many skins do not make it likelier."""
+    """A random concept, then a random name of it, then a random variant, so that variants do not count."""
     concepts = sorted({sprite.concept for sprite in sprites})
     concept = concepts[rng.integers(len(concepts))]
     names = sorted({sprite.name for sprite in sprites if sprite.concept == concept})

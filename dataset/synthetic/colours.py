@@ -8,28 +8,36 @@ import numpy as np
 
 from dataset.synthetic.scene import COLOURS
 
-_HUE_LIMITS = ((8, "red"), (22, "orange"), (34, "yellow"), (85, "green"), (128, "blue"), (150, "purple"),
-               (170, "pink"), (181, "red"))  # fmt: skip
+# Upper limits of hue (OpenCV's 0..180) and the word for vivid pixels; "" where people do not agree on one.
+_HUE_LIMITS = (
+    (7, "red"), (10, ""), (18, "orange"), (21, ""), (33, "yellow"), (37, ""), (84, "green"), (94, ""),
+    (125, "blue"), (130, ""), (148, "purple"), (153, ""), (168, "pink"), (173, ""), (181, "red"),
+)  # fmt: skip
+_WORDS = (*COLOURS, "")
 
 
 def _name_pixels(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Indices into `COLOURS`, from OpenCV's HSV channels (hue 0..180, the others 0..255)."""
+    """Indices into `_WORDS`, from OpenCV's HSV channels (hue 0..180, the others 0..255)."""
     names = np.zeros(hue.shape, np.int64)
     lower = 0
     for upper, word in _HUE_LIMITS:
-        names[(hue >= lower) & (hue < upper)] = COLOURS.index(word)
+        names[(hue >= lower) & (hue < upper)] = _WORDS.index(word)
         lower = upper
-    reddish = (hue < 8) | (hue >= 165)
-    names[reddish & (saturation < 140) & (value > 170)] = COLOURS.index("pink")
-    warm = (hue < 26) | (hue >= 175)
-    names[warm & (value < 150) & (saturation > 60)] = COLOURS.index("brown")
-    names[(hue >= 8) & (hue < 26) & (saturation < 130) & (saturation > 50) & (value < 205)] = COLOURS.index(
-        "brown"
-    )
-    names[(hue < 8) & (saturation > 150) & (value > 110)] = COLOURS.index("red")
-    names[(saturation < 38) & (value >= 190)] = COLOURS.index("white")
-    names[(saturation < 48) & (value < 190)] = COLOURS.index("grey")
-    names[(value < 62) | ((saturation < 90) & (value < 78))] = COLOURS.index("black")
+    warm = (hue < 24) | (hue >= 173)
+    pale_red = ((hue < 9) | (hue >= 150)) & (saturation < 140) & (value > 190)
+    for where, word in (
+        (warm & (value < 235) & (saturation < 200) & (saturation > 40), ""),
+        (((hue >= 7) & (hue < 24)) & (value < 200), ""),
+        (warm & (value < 165) & (saturation > 60), "brown"),
+        (((hue < 5) | (hue >= 175)) & (saturation > 150) & (value > 105), "red"),
+        (pale_red, "pink"),
+        ((saturation < 60), ""),
+        ((saturation < 30) & (value >= 205), "white"),
+        ((saturation < 40) & (value < 185), "grey"),
+        (value < 75, ""),
+        ((value < 55) | ((saturation < 90) & (value < 62)), "black"),
+    ):
+        names[where] = _WORDS.index(word)
     return names
 
 
@@ -46,8 +54,9 @@ def name_colour(rgba: np.ndarray, share: float = 0.55, lead: float = 2.0) -> str
     if opaque.sum() < 16:
         return None
     hsv = cv2.cvtColor(small[..., :3], cv2.COLOR_RGB2HSV).astype(np.int32)[opaque]
-    counts = np.bincount(_name_pixels(*hsv.T), minlength=len(COLOURS)).astype(float)
-    order = np.argsort(-counts)
+    counts = np.bincount(_name_pixels(*hsv.T), minlength=len(_WORDS)).astype(float)
+    # Pixels without a word count against every word, but cannot win.
+    order = np.argsort(-counts[:-1])
     if counts[order[0]] < share * len(hsv) or counts[order[0]] < lead * counts[order[1]]:
         return None
     return COLOURS[order[0]]

@@ -104,13 +104,11 @@ def _film_once(rng: np.random.Generator, spec: VideoSpec, assets: AssetLibrary) 
     return _film_scene(rng, spec, assets)
 
 
-def _place(
-    role: Role, rng: np.random.Generator, number: int, count: int, taken: list[np.ndarray], centred: bool
-):
-    """A home for a role, away from those that are taken: float [2], (x, y)."""
+def _place(rng: np.random.Generator, taken: list[np.ndarray], centred: bool) -> np.ndarray:
+    """A home for an object, away from those that are taken: float [2], (x, y)."""
     best, best_distance = None, -1.0
     for _ in range(12):
-        if centred and number == 0:
+        if centred and not taken:
             point = np.array([rng.normal(0.5, 0.08), rng.normal(0.55, 0.07)])
         else:
             point = np.array([rng.uniform(0.13, 0.87), rng.uniform(0.25, 0.8)])
@@ -179,7 +177,10 @@ def _film_scene(
     height, width, num_frames = spec.height, spec.width, spec.num_frames
     pace = spec.pace if spec.pace is not None else float(rng.choice([1.0, rng.uniform(0.3, 1.0)]))
     roles = cast_roles(rng, assets, spec.split, spec.max_objects, spec.compound, banned)
-    background = film_background(rng, num_frames, height, width, assets.backgrounds, pace)
+    photograph = None
+    if assets.photographs and rng.random() < 0.5:
+        photograph = assets.photograph(int(rng.integers(len(assets.photographs))))
+    background = film_background(rng, num_frames, height, width, photograph, pace)
     light = (rng.uniform(-0.5, 0.5), rng.uniform(0.02, 0.25))
     late = rng.random() < spec.absent_first and num_frames > 1
     latecomer = int(rng.integers(len(roles))) if late else -1
@@ -200,7 +201,7 @@ def _film_scene(
         actor_height = pixels * np.sqrt(tall / wide)
         actor_height *= min(1.0, 1.05 * height / actor_height, 1.05 * width / (actor_height * wide / tall))
         half = (actor_height * wide / tall / width / 2, actor_height / height / 2)
-        home = _place(role, rng, number, len(roles), taken, centred)
+        home = _place(rng, taken, centred)
         home = np.clip(home, np.minimum(np.array(half) * 0.8, 0.5), np.maximum(1 - np.array(half) * 0.8, 0.5))
         taken.append(home)
         kind = _draw_kind(rng, role, number == latecomer)
@@ -221,7 +222,10 @@ def _film_scene(
         actors.append(Actor(lit, actor_height, track, wobble, defocus, shadow))
     # Lower feet are nearer to the camera, mostly.
     order = np.argsort(
-        [home[1] + actor.height / height / 2 + rng.normal(0, 0.08) for home, actor in zip(taken, actors)]
+        [
+            home[1] + actor.height / height / 2 + rng.normal(0, 0.08)
+            for home, actor in zip(taken, actors, strict=True)
+        ]
     )
     roles, actors = [roles[i] for i in order], [actors[i] for i in order]
     margin = int(8 * height / 288) + 4
@@ -239,17 +243,17 @@ def _film_scene(
         for t in range(num_frames)
     ]
     kept = _recognisable(cutouts, (height, width))
-    roles = [role for role, keep in zip(roles, kept) if keep]
-    actors = [actor for actor, keep in zip(actors, kept) if keep]
+    roles = [role for role, keep in zip(roles, kept, strict=True) if keep]
+    actors = [actor for actor, keep in zip(actors, kept, strict=True) if keep]
     finish = _draw_finish(rng, spec)
     strength = rng.uniform(0.2, 0.6)
     frames = np.empty((num_frames, height, width, 3), np.uint8)
     masks = np.zeros((len(actors), num_frames, height, width), bool)
     for t in range(num_frames):
-        now = [cutout for cutout, keep in zip(cutouts[t], kept) if keep]
+        now = [cutout for cutout, keep in zip(cutouts[t], kept, strict=True) if keep]
         masks[:, t] = visible_masks(now, (height, width))
         canvas = background.frames[t].astype(np.float32)
-        for actor, cutout in zip(actors, now):
+        for actor, cutout in zip(actors, now, strict=True):
             if cutout is None:
                 continue
             if actor.shadow != "none":
@@ -284,7 +288,7 @@ def _recognisable(cutouts: list[list[Cutout | None]], size: tuple[int, int]) -> 
     for _ in range(count):
         best = np.zeros(count)
         for now in cutouts:
-            masks = visible_masks([c if keep else None for c, keep in zip(now, kept)], size)
+            masks = visible_masks([c if keep else None for c, keep in zip(now, kept, strict=True)], size)
             shares = masks.sum(axis=(1, 2)) / (size[0] * size[1])
             for number, cutout in enumerate(now):
                 if cutout is not None and kept[number]:
@@ -349,7 +353,7 @@ def _join_sides(rng: np.random.Generator, spec: VideoSpec, assets: AssetLibrary)
             banned = frozenset(item.name for item in made.scene.objects)
     frames = np.concatenate([made.frames for made in films], axis=2)
     masks, objects = [], []
-    for half, (made, width) in enumerate(zip(films, widths)):
+    for half, (made, width) in enumerate(zip(films, widths, strict=True)):
         wide = np.zeros((len(made.masks), spec.num_frames, spec.height, spec.width), bool)
         start = half * widths[0]
         wide[..., start : start + width] = made.masks

@@ -49,36 +49,56 @@ CATEGORIES = tuple(
 
 # Not one physical thing, hardly recognisable, flat signs, or unfit.
 DROPPED = frozenset(
-    """pig nose|paw prints|foggy|night with stars|sunrise over mountains|sunrise|cityscape at dusk|
-    sunset|bridge at night|station|mountain railway|airplane departure|airplane arrival|twelve o’clock|
-    new moon|waxing crescent moon|first quarter moon|waxing gibbous moon|waning gibbous moon|
-    last quarter moon|waning crescent moon|new moon face|first quarter moon face|last quarter moon face|
-    full moon face|milky way|cyclone|high voltage|water wave|fireworks|sparkles|shooting star|
-    moon viewing ceremony|speaker low volume|muted speaker|bell with slash|musical score|musical note|
-    musical notes|mobile phone with arrow|low battery|incoming envelope|envelope with arrow|outbox tray|
-    inbox tray|chart increasing with yen|money with wings|chart increasing|chart decreasing|bar chart|
-    locked with pen|locked with key|love hotel|hotel|kaaba|wedding|microbe|dna|drop of blood|x-ray|bubbles|
-    pouring liquid|leaf fluttering in wind|hatching chick|front-facing baby chick|elevator|link|
-    cigarette|nazar amulet|hamsa|placard|identification card|page with curl|page facing up|bookmark tabs|
-    person feeding baby|breast-feeding|pregnant person|person with veil|person wearing turban|bomb|pill|
-    water pistol|joker|mahjong red dragon|flower playing cards|performing arts|thong sandal|briefs|bikini|
-    woman’s clothes|petri dish|flag in hole|martial arts uniform|ice|takeout box|fondue|lotus|camera with flash|
-    e-mail|bookmark|hook|cooking|sake|mate|oden|dango|fish cake with swirl|tanabata tree|carp streamer|
-    Japanese dolls|pine decoration|red envelope|ticket|sparkler|firecracker|confetti ball|party popper|
-    person getting massage|man getting massage|woman getting massage|person in bed|person taking bath|
-    person in steamy room|man in steamy room|woman in steamy room|sun behind cloud|volcano|mount fuji|
-    empty nest|light rail|metro|mountain cableway|suspension railway|aerial tramway|tram car|
-    troll|merperson|baby angel|zombie|man zombie|woman zombie|Mx Claus|genie|optical disk|dvd|
-    speaker medium volume|closed mailbox with lowered flag|open mailbox with lowered flag|
-    man pouting|moai|headstone|credit card|receipt|yen banknote|euro banknote|pound banknote|pager|
-    fax machine|fallen leaf|glowing star|crescent moon|sun with face|hourglass not done|
-    clinking glasses|clinking beer mugs|card index|hibiscus face|synagogue|mosque|hindu temple|
-    people with bunny ears|men with bunny ears|women with bunny ears|construction|goal net|
-    Japanese post office|post office|bank|convenience store|school|department store|hospital|office building|
-    curling stone|butter|salt|canned food|tamale|falafel|rice cracker|stuffed flatbread|badminton|cricket game|
-    field hockey|lacrosse|ping pong|folding hand fan|hair pick|worm|herb|leafy green|sauropod face""".replace(
-        "\n    ", ""
-    ).split("|")
+    name.strip()
+    for name in """
+    admission tickets|aerial tramway|airplane arrival|airplane departure|baby angel|badminton|
+    balance scale|ballot box with ballot|bank|bar chart|barber pole|beans|bell with slash|
+    bellhop bell|bikini|black nib|bomb|bookmark|bookmark tabs|breast-feeding|
+    bridge at night|briefs|bubbles|building construction|butter|calendar|camera with flash|
+    canned food|card file box|card index|card index dividers|carp streamer|chains|
+    chart decreasing|chart increasing|chart increasing with yen|chess pawn|cigarette|cityscape|
+    cityscape at dusk|clamp|clinking beer mugs|clinking glasses|
+    closed mailbox with lowered flag|cloud with lightning|cloud with lightning and rain|
+    cloud with rain|cloud with snow|club suit|coffin|comet|confetti ball|construction|
+    control knobs|convenience store|cooking|credit card|crescent moon|cricket game|
+    crystal ball|curling stone|custard|cyclone|dango|department store|diamond suit|dna|
+    drop of blood|droplet|dvd|e-mail|elevator|empty nest|envelope with arrow|euro banknote|
+    falafel|fallen leaf|fax machine|feeding baby|field hockey|film frames|firecracker|
+    fireworks|first quarter moon|first quarter moon face|fish cake with swirl|flag in hole|
+    floppy disk|flower playing cards|fog|foggy|folding hand fan|fondue|framed picture|
+    front-facing baby chick|full moon face|funeral urn|gear|genie|glowing star|goal net|
+    hair pick|hammer and pick|hammer and wrench|hamsa|hatching chick|headstone|heart suit|
+    herb|hibiscus face|high voltage|hindu temple|hook|hospital|hot springs|hotel|
+    hourglass not done|houses|ice|identification card|inbox tray|incoming envelope|
+    Japanese dolls|Japanese post office|joker|kaaba|label|lacrosse|last quarter moon|
+    last quarter moon face|leaf fluttering in wind|leafy green|level|level slider|light rail|
+    link|linked paperclips|locked with key|locked with pen|lotus|love hotel|low battery|
+    mahjong red dragon|man feeding baby|man genie|man getting massage|man in steamy room|
+    man pouting|man with veil|man zombie|martial arts uniform|mate|men with bunny ears|
+    men wrestling|merperson|metro|microbe|military medal|milky way|minidisc|moai|
+    mobile phone with arrow|money with wings|monkey face|moon viewing ceremony|mosque|motorway|
+    mount fuji|mountain cableway|mountain railway|musical note|musical notes|musical score|
+    muted speaker|Mx Claus|nazar amulet|new moon|new moon face|night with stars|oden|
+    office building|open mailbox with lowered flag|optical disk|orange heart|outbox tray|
+    page facing up|page with curl|pager|party popper|paw prints|people with bunny ears|
+    people wrestling|performing arts|person feeding baby|person getting massage|person in bed|
+    person in steamy room|person in suit levitating|person taking bath|person wearing turban|
+    person with veil|petri dish|pig nose|pill|pine decoration|ping pong|placard|plaster|
+    post office|pound banknote|pouring liquid|pregnant man|pregnant person|pregnant woman|
+    railway track|rainbow|receipt|red envelope|reminder ribbon|rice cracker|ringed planet|
+    rosette|sake|salt|sauropod face|school|shamrock|shinto shrine|shooting star|
+    shopping bags|slot machine|snowflake|spade suit|sparkler|sparkles|speaker low volume|
+    speaker medium volume|spiral calendar|stadium|station|Statue of Liberty|stuffed flatbread|
+    sun behind cloud|sun behind large cloud|sun behind rain cloud|sun behind small cloud|
+    sun with face|sunrise|sunrise over mountains|sunset|suspension railway|synagogue|
+    takeout box|tamale|tanabata tree|thermometer|thong sandal|ticket|Tokyo tower|tornado|
+    trackball|tram car|troll|twelve o’clock|umbrella on ground|videocassette|volcano|
+    waning crescent moon|waning gibbous moon|wastebasket|water pistol|water wave|
+    waxing crescent moon|waxing gibbous moon|wedding|wilted flower|wind face|
+    woman feeding baby|woman genie|woman getting massage|woman in steamy room|woman with veil|
+    woman zombie|woman’s clothes|women with bunny ears|women wrestling|worm|x-ray|
+    yen banknote|zombie
+    """.split("|")
 )
 
 RENAMED = {
@@ -128,7 +148,8 @@ RENAMED = {
     "fork and knife": "fork and knife", "baby symbol": "baby", "older person": "elderly person",
     "green salad": "salad", "cup with straw": "soft drink", "beverage box": "juice box",
     "glass of milk": "glass of milk", "seedling": "seedling", "roasted sweet potato": "sweet potato",
-    "flat shoe": "flat shoe", "person in lotus position": "meditating person", "video game": "game controller",
+    "flat shoe": "flat shoe", "person in lotus position": "meditating person",
+    "video game": "game controller",
     "man in lotus position": "meditating man", "woman in lotus position": "meditating woman",
     "Santa Claus": "Santa Claus", "television": "television", "studio microphone": "microphone",
     "cut of meat": "steak", "meat on bone": "meat on a bone", "poultry leg": "chicken leg",
@@ -162,7 +183,9 @@ CONCEPT_OF_HEAD = {
     "hibiscus": "flower", "sunflower": "flower", "lotus": "flower", "bouquet": "flower",
     "hyacinth": "flower", "robot": "robot", "axe": "axe", "seedling": "plant", "clover": "plant",
     "coin": "coin", "medal": "medal", "doll": "doll", "balloon": "balloon", "glasses": "glasses",
-    "goggles": "glasses", "watch": "clock", "jeans": "trousers", "shorts": "trousers", "kimono": "dress",
+    "goggles": "glasses", "beard": "person", "hair": "person", "bald": "person", "veil": "person",
+    "turban": "person", "tuxedo": "person", "skullcap": "person", "headscarf": "person", "lollipop": "candy",
+    "mailbox": "mailbox", "cardboard": "box", "notepad": "notebook", "clipboard": "clipboard", "watch": "clock", "jeans": "trousers", "shorts": "trousers", "kimono": "dress",
     "sari": "dress", "vest": "shirt", "t-shirt": "shirt", "softball": "baseball", "volleyball": "ball",
     "basketball": "ball", "baseball": "ball", "football": "ball", "fly": "fly", "honeybee": "bee",
 }  # fmt: skip

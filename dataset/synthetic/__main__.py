@@ -1,0 +1,59 @@
+"""Command line of the synthetic videos: `python -m dataset.synthetic write OUT --assets …`."""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from dataset.synthetic.assets import SPLITS
+from dataset.synthetic.library import PUBLIC_FILES, open_library
+from dataset.synthetic.writer import BENCHMARK_SEED, BENCHMARK_SPEC, BENCHMARK_TURNS, BENCHMARK_VIDEOS
+from dataset.synthetic.writer import make_samples, write_samples
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line; the defaults of `write` are the project's held-out benchmark."""
+    parser = argparse.ArgumentParser(prog="python -m dataset.synthetic", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    write = commands.add_parser("write", help="write a data set in the layout of ReVOS")
+    write.add_argument("out", type=Path, help="a new or empty folder")
+    write.add_argument(
+        "--assets",
+        type=Path,
+        nargs="+",
+        required=True,
+        help=f"archives ({', '.join(PUBLIC_FILES)}) or sprite folders",
+    )
+    write.add_argument("--split", choices=SPLITS, default=BENCHMARK_SPEC.split)
+    write.add_argument("--videos", type=int, default=BENCHMARK_VIDEOS)
+    write.add_argument("--seed", type=int, default=BENCHMARK_SEED)
+    write.add_argument("--frames", type=int, default=BENCHMARK_SPEC.num_frames)
+    write.add_argument("--size", default="480x288", help="WIDTHxHEIGHT")
+    write.add_argument("--questions", type=int, default=BENCHMARK_TURNS, help="at most so many a video")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit code is 0, or 2 for bad arguments."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        width, height = (int(part) for part in options.size.split("x"))
+        spec = replace(
+            BENCHMARK_SPEC, height=height, width=width, num_frames=options.frames, split=options.split
+        )
+        assets = open_library(options.assets)
+        samples = make_samples(assets, spec, options.videos, options.seed, options.questions)
+        meta = write_samples(tqdm(samples, total=options.videos, unit="video"), options.out)
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    count = sum(len(video["expressions"]) for video in meta["videos"].values())
+    print(f"wrote {len(meta['videos'])} videos with {count} questions to {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

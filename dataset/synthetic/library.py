@@ -1,0 +1,93 @@
+"""Opens the public archives from which videos are made, as one `AssetLibrary`.
+
+    assets = open_library([fetch(name) for name in PUBLIC_FILES])      # `fetch` is visa.downloads.fetch
+
+Archives are recognised by the start of their file names; a folder is taken as a sprite folder. Each is read
+without unpacking it to disk: npm archives (.tgz), wheels (.whl) and Debian packages (.deb).
+"""
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from dataset.synthetic.assets import AssetLibrary, read_emoji, read_folder
+
+# What a training run fetches, in the order in which it is read.
+PUBLIC_FILES = (
+    "fluent-emoji-3d-1.1.0.tgz",
+    "emojibase-data-17.0.0.tgz",
+    "budgie-backgrounds_3.0-1_all.deb",
+)
+
+# Photographs without a nameable thing that no mask would cover.
+_SCENIC = frozenset(
+    """beacon-street-sunset blue-periwinkle extreme-desert-hike high-trestle-trail lake-sherburne
+    ocean-waves roman-colosseum singaporean-cityscape tea-gardens abstract-spiral casa-mila""".split()
+)
+
+
+def _open_debian(path: Path) -> tarfile.TarFile:
+    """The payload of a .deb, which is an `ar` archive of a control and a data archive."""
+    content = path.read_bytes()
+    if content[:8] != b"!<arch>\n":
+        raise ValueError(f"expected {path} to be a Debian package, got something else")
+    position = 8
+    while position + 60 <= len(content):
+        name = content[position : position + 16].decode("ascii").strip()
+        size = int(content[position + 48 : position + 58])
+        if name.startswith("data.tar"):
+            return tarfile.open(fileobj=io.BytesIO(content[position + 60 : position + 60 + size]))
+        position += 60 + size + size % 2
+    raise ValueError(f"{path} has no data archive: is it whole?")
+
+
+def read_members(path: Path | str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Yield (name, content) of an archive's files whose name is wanted.
+
+    Raises:
+        ValueError: the file is no archive of a known kind.
+    """
+    path = Path(path)
+    if path.suffix in (".whl", ".zip"):
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if wanted(name):
+                    yield name, archive.read(name)
+        return
+    if path.suffix not in (".tgz", ".deb", ".gz"):
+        raise ValueError(f"expected a .tgz, .whl or .deb archive, got {path}")
+    with _open_debian(path) if path.suffix == ".deb" else tarfile.open(path) as archive:
+        for member in archive:
+            if member.isfile() and wanted(member.name):
+                yield member.name, archive.extractfile(member).read()
+
+
+def open_library(paths: Iterable[Path | str]) -> AssetLibrary:
+    """Read archives and sprite folders into one library, in the order given.
+
+    Raises:
+        ValueError: an archive is not one of those known here, emoji came without labels or labels without
+            emoji, or nothing gave a sprite.
+    """
+    sprites, photographs, pictures, labels = [], [], None, None
+    for path in map(Path, paths):
+        if path.is_dir():
+            sprites += read_folder(path)
+        elif path.name.startswith("fluent-emoji-3d"):
+            pictures = dict(read_members(path, lambda name: name.endswith(".webp")))
+        elif path.name.startswith("emojibase-data"):
+            labels = next(
+                (text for _, text in read_members(path, lambda name: name.endswith("/en/data.json"))), None
+            )
+        elif path.name.startswith("budgie-backgrounds"):
+            members = read_members(path, lambda name: PurePosixPath(name).stem in _SCENIC)
+            photographs += [content for _, content in sorted(members) if content[:3] == b"\xff\xd8\xff"]
+        else:
+            raise ValueError(f"{path.name} is not an archive that this project reads; known: {PUBLIC_FILES}")
+    if (pictures is None) != (labels is None):
+        raise ValueError("emoji pictures and their labels (emojibase-data) are needed together")
+    if pictures:
+        sprites = read_emoji(pictures, labels) + sprites
+    return AssetLibrary(sprites, photographs)

@@ -10,8 +10,8 @@ from dataset.synthetic.scene import COLOURS
 
 # Upper limits of hue (OpenCV's 0..180) and the word for vivid pixels; "" where people do not agree on one.
 _HUE_LIMITS = (
-    (7, "red"), (10, ""), (18, "orange"), (21, ""), (33, "yellow"), (37, ""), (84, "green"), (94, ""),
-    (125, "blue"), (130, ""), (148, "purple"), (153, ""), (168, "pink"), (173, ""), (181, "red"),
+    (8, "red"), (10, ""), (19, "orange"), (35, "yellow"), (38, ""), (84, "green"), (94, ""), (125, "blue"),
+    (128, ""), (148, "purple"), (152, ""), (165, "pink"), (168, ""), (181, "red"),
 )  # fmt: skip
 _WORDS = (*COLOURS, "")
 
@@ -23,25 +23,27 @@ def _name_pixels(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> 
     for upper, word in _HUE_LIMITS:
         names[(hue >= lower) & (hue < upper)] = _WORDS.index(word)
         lower = upper
-    warm = (hue < 24) | (hue >= 173)
-    pale_red = ((hue < 9) | (hue >= 150)) & (saturation < 140) & (value > 190)
+    warm = (hue < 22) | (hue >= 173)
+    reddish = (hue < 9) | (hue >= 150)
     for where, word in (
-        (warm & (value < 235) & (saturation < 200) & (saturation > 40), ""),
-        (((hue >= 7) & (hue < 24)) & (value < 200), ""),
+        (reddish & (saturation < 140) & (value > 185), "pink"),
+        (warm & (saturation < 150), ""),
+        (warm & (hue >= 8) & (value < 200), ""),
+        (warm & (saturation < 100) & reddish & (value > 200), "pink"),
         (warm & (value < 165) & (saturation > 60), "brown"),
-        (((hue < 5) | (hue >= 175)) & (saturation > 150) & (value > 105), "red"),
-        (pale_red, "pink"),
-        ((saturation < 60), ""),
+        (reddish & (hue < 5) & (saturation > 150) & (value > 105), "red"),
+        ((hue >= 175) & (saturation > 150) & (value > 105), "red"),
+        (saturation < 55, ""),
         ((saturation < 30) & (value >= 205), "white"),
         ((saturation < 40) & (value < 185), "grey"),
-        (value < 75, ""),
+        (value < 70, ""),
         ((value < 55) | ((saturation < 90) & (value < 62)), "black"),
     ):
         names[where] = _WORDS.index(word)
     return names
 
 
-def name_colour(rgba: np.ndarray, share: float = 0.55, lead: float = 2.0) -> str | None:
+def name_colour(rgba: np.ndarray, share: float = 0.5, lead: float = 1.8) -> str | None:
     """The one colour word that fits a cut-out, or None.
 
     Args:

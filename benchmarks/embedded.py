@@ -81,15 +81,17 @@ def systems(segmenter, root: Path, options: argparse.Namespace):
         yield "model", segmenter, {}
     if "control" in options.only:
         yield "control", segmenter, {"ask": another_clips_question(Revos(root, options.split))}
+    sam = public_sam(str(segmenter.sam.sam.device))
     if "point" in options.only:
-        system = OneMask(public_sam(), segmenter.propagator, centre_point, "the thing in the middle")
+        system = OneMask(sam, segmenter.propagator, centre_point, "the thing in the middle")
         yield "point", system, {}
     if "automatic" in options.only:
-        system = OneMask(public_sam(), segmenter.propagator, centre_mask, "the thing in the middle")
+        system = OneMask(sam, segmenter.propagator, centre_mask, "the thing in the middle")
         yield "automatic", system, {}
     if "samplers" in options.only:
         for name, sampler in SAMPLERS.items():
-            yield f"sampler {name}", Sampled(segmenter, sampler()), {"select": not_in_first_frame}
+            chosen = segmenter.sampler if isinstance(segmenter.sampler, sampler) else sampler()
+            yield f"sampler {name}", Sampled(segmenter, chosen), {"select": not_in_first_frame}
 
 
 def not_in_first_frame(expression, target) -> bool:

@@ -43,12 +43,14 @@ def measure(options: argparse.Namespace) -> None:
     from visa.evaluation import open_clip
 
     data = Revos(options.root)
-    propagator = visa.load(options.model).propagator
+    segmenter = visa.load(options.model)
+    propagator = segmenter.propagator
     print(f"{options.root.name}, first {options.frames} frames, from the first true mask")
     print(f"{machine.describe()}\n")
     trackers = {"tracker": lambda clip, mask: propagator.propagate(clip, 0, mask[None])[0]}
     if not options.skip_baseline:
-        trackers["re-prompted SAM"] = lambda clip, mask: reprompt(public_sam(), clip, mask)
+        sam = public_sam(str(segmenter.sam.sam.device))
+        trackers["re-prompted SAM"] = lambda clip, mask: reprompt(sam, clip, mask)
     rows: dict[str, list[tuple[float, float]]] = {name: [] for name in trackers}
     for video in data[: options.limit]:
         for key in video.annotation_ids:

@@ -242,8 +242,8 @@ def _boundaries(masks: NDArray[np.uint64], width: int) -> NDArray[np.uint64]:
     )
     # beyond the frame its last row and column go on, so the frame's border is no boundary
     below = np.concatenate([masks[:, 1:], masks[:, -1:]], axis=1)
-    right = _shifted_down(masks) | (masks & last_column)
-    below_right = _shifted_down(below) | (below & last_column)
+    right = _shifted(masks, -1) | (masks & last_column)
+    below_right = _shifted(below, -1) | (below & last_column)
     return ((masks ^ right) | (masks ^ below) | (masks ^ below_right)) & inside
 
 
@@ -251,31 +251,28 @@ def _dilated(masks: NDArray[np.uint64], radius: float) -> NDArray[np.uint64]:
     """Dilation by a disc, x^2 + y^2 <= radius^2, valid within the frame; the margins hold spill."""
     height = masks.shape[1]
     dilated = np.zeros_like(masks)
-    leftward, rightward, half_width = masks, masks, 0
+    run, half_width = masks, 0
     for dy in range(math.floor(radius), -1, -1):
         # the disc's rows widen towards its middle, so each row's run grows from the last one
-        while (half_width + 1) ** 2 + dy**2 <= radius**2:
-            leftward = leftward | _shifted_down(leftward)
-            rightward = rightward | _shifted_up(rightward)
-            half_width += 1
-        if dy >= height:
-            continue
-        run = leftward | rightward
-        dilated[:, dy:] |= run[:, : height - dy]
-        if dy:
+        wanted = math.isqrt(math.floor(radius**2 - dy**2))
+        while half_width < wanted:
+            # a run shifted by no more than its half width leaves no gap
+            step = min(wanted - half_width, max(half_width, 1), _WORD - 1)
+            run = run | _shifted(run, step) | _shifted(run, -step)
+            half_width += step
+        if dy < height:
+            dilated[:, dy:] |= run[:, : height - dy]
             dilated[:, : height - dy] |= run[:, dy:]
     return dilated
 
 
-def _shifted_down(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Every pixel moved one column to the left (x to x - 1), a row's first into the margin above."""
-    shifted = bits >> np.uint64(1)
-    shifted.reshape(-1)[:-1] |= bits.reshape(-1)[1:] << np.uint64(_WORD - 1)
-    return shifted
-
-
-def _shifted_up(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Every pixel moved one column to the right (x to x + 1); a row's last into its own margin."""
-    shifted = bits << np.uint64(1)
-    shifted.reshape(-1)[1:] |= bits.reshape(-1)[:-1] >> np.uint64(_WORD - 1)
+def _shifted(bits: NDArray[np.uint64], step: int) -> NDArray[np.uint64]:
+    """Every pixel moved by `step` columns (x to x + step), out of its row into the margin after or before it."""
+    here, carried = np.uint64(abs(step)), np.uint64(_WORD - abs(step))
+    if step > 0:
+        shifted = bits << here
+        shifted.reshape(-1)[1:] |= bits.reshape(-1)[:-1] >> carried
+    else:
+        shifted = bits >> here
+        shifted.reshape(-1)[:-1] |= bits.reshape(-1)[1:] << carried
     return shifted

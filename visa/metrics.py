@@ -76,6 +76,7 @@ def contour_accuracy(
         true, predicted = true & ~ignored, predicted & ~ignored
     height, width = true.shape[1:]
     radius = tolerance if tolerance >= 1 else math.ceil(tolerance * math.sqrt(height**2 + width**2))
+    radius = min(radius, height + width)  # no two pixels are farther apart
     return np.array(
         [_contour_f(a, b, radius) for a, b in zip(true, predicted, strict=True)], dtype=np.float64
     )
@@ -267,7 +268,7 @@ def _dilated(masks: NDArray[np.uint64], radius: float) -> NDArray[np.uint64]:
 
 
 def _shifted(bits: NDArray[np.uint64], step: int) -> NDArray[np.uint64]:
-    """Every pixel moved by `step` columns (x to x + step), out of its row into the margin after or before it."""
+    """Every pixel moved by `step` columns (x to x + step), from its row into the margin beside it."""
     here, carried = np.uint64(abs(step)), np.uint64(_WORD - abs(step))
     if step > 0:
         shifted = bits << here

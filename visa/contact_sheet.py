@@ -69,9 +69,8 @@ def _words(tracklet: Tracklet) -> Image.Image:
     """Question and answer, with the verdict at the right."""
     small = font_for("QUESTION ANSWER", 16)
     question_font, answer_font = font_for(tracklet.question, 36), font_for(tracklet.answer, 25)
-    verdict = f"found  ·  score {tracklet.score:.2f}" if tracklet.found else "not found"
-    verdict_font = font_for(verdict, 20)
-    verdict_width = int(verdict_font.getlength(verdict)) + 36
+    verdict = f"found · score {tracklet.score:.2f}" if tracklet.found else "not found"
+    verdict_width = _pill_size(verdict, 20)[0]
     question_lines = wrap(tracklet.question, question_font, CONTENT - verdict_width - 32, max_lines=4)
     answer_lines = wrap(tracklet.answer or "(no words)", answer_font, CONTENT, max_lines=5)
     question_top, answer_label_top = 26, 26 + 46 * len(question_lines) + 14
@@ -98,13 +97,14 @@ def _target(tracklet: Tracklet) -> Image.Image:
     _pill(part, (14, 14), f"{kind} {tracklet.frame_names[index]}", 20, INK)
     if not tracklet.found:
         note = "not found in this video"
-        width = int(font_for(note, 26).getlength(note)) + 44
-        _pill(part, ((part.width - width) // 2, part.height - 64), note, 26, NOT_FOUND)
+        width, height = _pill_size(note, 26)
+        _pill(part, ((part.width - width) // 2, part.height - height - 20), note, 26, NOT_FOUND)
     elif len(masks) > 1:
         for number, mask in enumerate(masks):
             if mask.any():
-                rows, columns = np.nonzero(mask)
-                at = (corner[0] + int(columns.mean()) - 16, corner[1] + int(rows.mean()) - 16)
+                x, y = _innermost(mask)
+                width, height = _pill_size(str(number + 1), 20)
+                at = (corner[0] + x - width // 2, corner[1] + y - height // 2)
                 _pill(part, at, str(number + 1), 20, colour_of(number))
     return part
 
@@ -188,22 +188,35 @@ def _panel(
 
 
 def _resized(mask: np.ndarray, size: tuple[int, int], smooth: bool) -> np.ndarray:
-    """A mask bool [h, w] at another size (width, height); what is in the frame does not vanish by shrinking."""
+    """A mask bool [h, w] at another size (width, height); shrinking makes no object vanish."""
     filter_ = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
     coverage = np.asarray(Image.fromarray(mask.astype(np.float32)).resize(size, filter_))
     resized = coverage >= 0.5
     return resized if resized.any() else coverage > 0
 
 
+def _innermost(mask: np.ndarray) -> tuple[int, int]:
+    """(x, y) of the mask's pixel farthest from its edge."""
+    import cv2
+
+    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    row, column = np.unravel_index(depth.argmax(), depth.shape)
+    return int(column), int(row)
+
+
 def _rounded(picture: Image.Image, radius: int) -> Image.Image:
     """The picture on paper with smooth round corners."""
     corners = Image.new("L", (picture.width * 2, picture.height * 2), 0)
-    ImageDraw.Draw(corners).rounded_rectangle(
-        (0, 0, *(side - 1 for side in corners.size)), radius * 2, fill=255
-    )
+    outline = (0, 0, corners.width - 1, corners.height - 1)
+    ImageDraw.Draw(corners).rounded_rectangle(outline, radius * 2, fill=255)
     rounded = Image.new("RGB", picture.size, PAPER)
     rounded.paste(picture, mask=corners.resize(picture.size, Image.Resampling.BOX))
     return rounded
+
+
+def _pill_size(text: str, text_size: int) -> tuple[int, int]:
+    """(width, height) of the pill `_pill` draws."""
+    return int(font_for(text, text_size).getlength(text)) + round(text_size * 1.4), round(text_size * 1.7)
 
 
 def _pill(
@@ -212,7 +225,7 @@ def _pill(
     """White words on a coloured pill whose upper left corner (x, y) is given; kept inside the picture."""
     font = font_for(text, text_size)
     text = wrap(text, font, max(1, picture.width - text_size * 4), max_lines=1)[0]
-    size = (int(font.getlength(text)) + round(text_size * 1.4), round(text_size * 1.7))
+    size = _pill_size(text, text_size)
     corner = tuple(
         max(0, min(at, side - own)) for at, side, own in zip(corner, picture.size, size, strict=True)
     )

@@ -52,6 +52,8 @@ class ArrayFrames:
             raise ValueError(f"expected uint8 frames [T, H, W, 3], got {frames.dtype} {list(frames.shape)}")
         if 0 in frames.shape:
             raise InputError(f"expected at least one frame of at least one pixel, got {list(frames.shape)}")
+        if not 0 < fps <= 1000:
+            raise ValueError(f"expected frames per second above 0 and up to 1000, got {fps}")
         self._frames = frames
         self.fps = fps
         self.height, self.width = frames.shape[1:3]
@@ -114,8 +116,8 @@ class VideoFile:
         self.fps = index.fps
         self.height, self.width = index.height, index.width
         self.frame_names = numbered_names(index.num_frames)
-        self.warnings = list(index.warnings)
         self._pyav = PyAVReader(path, index)
+        self.warnings = self._pyav.warnings
         self._decord = _open_decord(path, index, self._pyav)
 
     @property
@@ -145,7 +147,8 @@ def numbered_names(num_frames: int) -> tuple[str, ...]:
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sorting key by which frame2 comes before frame10."""
     parts = re.split(r"([0-9]+)", name.lower())
-    return [(1, int(part), part) if part.isdigit() else (0, 0, part) for part in parts]
+    # Every second part is a number; all parts have one type, so that they can be compared.
+    return [(1, int(part), part) if place % 2 else (0, 0, part) for place, part in enumerate(parts)]
 
 
 def _images_in(folder: Path) -> list[Path]:

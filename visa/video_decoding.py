@@ -73,33 +73,48 @@ class PyAVReader:
     """
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
+        self.warnings = list(index.warnings)
         self._path = path
         self._index = index
         self._number_of = {pts: number for number, pts in enumerate(index.pts)}
         self._container = None
         self._decoded: Iterator[tuple[int, av.VideoFrame]] = iter(())
+        self._last: av.VideoFrame | None = None
         self._position = index.num_frames
 
     def read(self, indices: range) -> list[np.ndarray]:
         """The frames of an ascending range without gaps, uint8 [H, W, 3] RGB each.
 
+        A frame that does not decode, in a file damaged in its middle, is stood in for by the one before it;
+        that is added to the warnings.
+
         Raises:
-            InputError: a frame that decoded when the file was opened does not decode any more.
+            InputError: nothing decodes there, though it did when the file was opened.
         """
         start = self._start_before(indices.start)
         if indices.start <= self._position or start > self._position + 1:
             self._seek(start)
         frames: list[np.ndarray] = []
+        wanted = indices.start
         for number, frame in self._decoded:
             self._position = number
-            if number in indices:
+            while wanted < min(number, indices.stop):
+                frames.append(self._stand_in(self._last or frame, wanted))
+                wanted += 1
+            if number == wanted:
                 frames.append(_upright(frame, self._index))
-            if number >= indices.stop - 1:
-                break
-        if len(frames) != len(indices):
-            self.close()
+                wanted += 1
+            self._last = frame
+            if wanted >= indices.stop:
+                return frames
+        if self._last is None:
             raise InputError(f"cannot decode frames {indices.start} to {indices.stop - 1} of {self._path}")
-        return frames
+        return frames + [self._stand_in(self._last, missing) for missing in range(wanted, indices.stop)]
+
+    def _stand_in(self, frame: av.VideoFrame, number: int) -> np.ndarray:
+        if not any(warning.startswith("damaged") for warning in self.warnings):
+            self.warnings.append(f"damaged: frame {number} does not decode, its neighbour stands in for it")
+        return _upright(frame, self._index)
 
     def _start_before(self, number: int) -> int:
         """Number of the last frame, not after `number`, at which decoding can start."""
@@ -139,6 +154,7 @@ class PyAVReader:
     def close(self) -> None:
         """Let go of the file; the next read opens it again."""
         self._decoded = iter(())
+        self._last = None
         self._position = self._index.num_frames
         if self._container is not None:
             self._container.close()

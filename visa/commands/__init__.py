@@ -1,1 +1,1 @@
-"""What the commands do once their command line is read."""
+"""What the root scripts do: one module per command, each with `main(arguments) -> exit code`."""

@@ -1,0 +1,163 @@
+"""Answer questions about one video: what `python inference.py` does.
+
+    python inference.py --video clip.mp4 --query "which one could fly?" --output out
+
+Each answer goes to `<output>/<video's stem>/<question's number>/` as soon as it is there, and
+`<output>/results.json` is brought up to date with it, so an interrupted run keeps what is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visa.commands.output import complain, prepare_output, reason, speak_any_language, warn, write_json
+from visa.errors import DownloadError, InputError
+from visa.questions import clean_question
+
+if TYPE_CHECKING:
+    from visa.tracklet import Tracklet
+    from visa.video import Video
+
+DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line, as frozen in the project's design."""
+    parser = argparse.ArgumentParser(
+        prog="inference.py",
+        description="Answer questions about a video with words and with masks of what was asked for.",
+        epilog="Exit codes: 0 done, 1 the video failed while it was worked on, 2 bad usage.",
+    )
+    parser.add_argument("--video", required=True, metavar="CLIP", help="a video file or a folder of frames")
+    parser.add_argument(
+        "--query",
+        required=True,
+        action="append",
+        metavar="QUESTION",
+        help="what to look for, in words; may be given several times",
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--model",
+        default="embedded",
+        help="a preset's name, a preset file or a folder of weights (default: %(default)s)",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: the command line without the program's name; None takes the process's own.
+
+    Returns:
+        0 when every question was answered; 1 when the work began and failed; 2 when the input cannot be used;
+        130 when the person interrupted it.
+    """
+    speak_any_language()
+    options = build_parser().parse_args(arguments)
+    try:
+        # All that can be wrong with the input is found before the model, which takes long, is loaded.
+        questions = [clean_question(question) for question in options.query]
+        from visa.video import Video
+
+        video = Video.open(options.video)
+        output = prepare_output(options.output)
+        prepare_output(output / video.name)
+        for line in video.warnings:
+            warn(f"{options.video}: {line}")
+        segmenter = _load(options.model)
+    except InputError as error:
+        complain(error)
+        return BAD_USAGE
+    except (DownloadError, OSError) as error:
+        complain(error)
+        return FAILED
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return INTERRUPTED
+    return _Run(segmenter, video, options.video, options.model, output).answer(questions)
+
+
+def _load(model: str):
+    import visa
+
+    print(f"loading {model} ...", file=sys.stderr)
+    return visa.load(model)
+
+
+class _Run:
+    """The questions of one video, answered in turn; `results.json` is always true of what is saved."""
+
+    def __init__(self, segmenter: Any, video: Video, path: str, model: str, output: Path) -> None:
+        self._segmenter = segmenter
+        self._video = video
+        self._output = output
+        self._entry: dict[str, Any] = {
+            "video": video.name,
+            "path": str(path),
+            "warnings": list(video.warnings),
+            "results": [],
+        }
+        self._summary = {"model": str(model), "done": False, "videos": [self._entry]}
+
+    def answer(self, questions: list[str]) -> int:
+        """Answer and save; returns the exit code."""
+        try:
+            write_json(self._output / "results.json", self._summary)
+            for number, question in enumerate(questions):
+                self._answer_one(number, question, len(questions))
+            self._summary["done"] = True
+            write_json(self._output / "results.json", self._summary)
+        except (InputError, DownloadError) as error:
+            return self._fail(str(error))
+        except OSError as error:
+            return self._fail(f"{error.filename or self._output}: {reason(error)}")
+        except KeyboardInterrupt:
+            self._fail("interrupted")
+            return INTERRUPTED
+        print(f"{self._output / 'results.json'}")
+        return DONE
+
+    def _answer_one(self, number: int, question: str, num_questions: int) -> None:
+        from visa.commands.progress import StageBars
+
+        print(f"[{number + 1}/{num_questions}] {question}", flush=True)
+        # The same Video goes in each time, so that the segmenter can keep what it has seen of it; each answer
+        # is saved before the next question is begun.
+        with StageBars() as bars:
+            tracklet = self._segmenter.segment(self._video, question, progress=bars)
+        folder = self._output / self._video.name / str(number)
+        print("  saving ...", file=sys.stderr, flush=True)
+        tracklet.save(folder)
+        self._entry["results"].append(_summary_of(tracklet, number, folder.relative_to(self._output)))
+        write_json(self._output / "results.json", self._summary)
+        verdict = tracklet.answer if tracklet.found else f"not found: {tracklet.answer}"
+        print(f"  {verdict}\n  {folder / 'contact_sheet.png'}", flush=True)
+
+    def _fail(self, message: str) -> int:
+        num_done = len(self._entry["results"])
+        complain(f"{self._video.name}: {message} ({num_done} question(s) answered before are kept)")
+        self._entry["error"] = message
+        try:
+            write_json(self._output / "results.json", self._summary)
+        except OSError as error:
+            complain(f"cannot write {self._output / 'results.json'}: {reason(error)}")
+        return FAILED
+
+
+def _summary_of(tracklet: Tracklet, number: int, folder: Path) -> dict[str, Any]:
+    return {
+        "number": number,
+        "question": tracklet.question,
+        "answer": tracklet.answer,
+        "found": bool(tracklet.found),
+        "score": float(tracklet.score),
+        "target_frame": -1 if tracklet.target_frame is None else int(tracklet.target_frame),
+        "folder": folder.as_posix(),
+    }

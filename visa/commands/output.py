@@ -1,0 +1,60 @@
+"""The folder a command writes to, and the one-line messages it ends with."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from visa.errors import InputError
+
+
+def prepare_output(folder: str | Path) -> Path:
+    """Make the output folder and try whether it can be written, before hours of work are put into it.
+
+    Raises:
+        InputError: it is a file, cannot be made or cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"the output {folder} is a file; give a folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write to the output folder {folder}: {reason(error)}") from error
+    return folder
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that the file is always whole: the old one until the new one is complete."""
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def complain(message: object) -> None:
+    """One line on stderr, whatever the message holds."""
+    print("error: " + " ".join(str(message).split()), file=sys.stderr)
+
+
+def warn(message: object) -> None:
+    """One line on stderr about something that can be lived with."""
+    print("warning: " + " ".join(str(message).split()), file=sys.stderr)
+
+
+def speak_any_language() -> None:
+    """Keep a terminal without Unicode from ending a command: what it cannot show becomes a question mark."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def reason(error: BaseException) -> str:
+    """Why, in the system's own words, without number and path."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

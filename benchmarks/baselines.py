@@ -89,23 +89,19 @@ def centre_point(sam: SamSegmenter, features: FrameFeatures) -> NDArray[np.bool_
 
 
 @torch.inference_mode()
-def centre_mask(sam: SamSegmenter, features: FrameFeatures, largest: float = 0.5) -> NDArray[np.bool_]:
-    """The automatic mask most like a soft spot in the middle of the frame; bool [H, W].
+def centre_mask(sam: SamSegmenter, features: FrameFeatures) -> NDArray[np.bool_]:
+    """The automatic mask that gathers most of the frame's middle and least of its rim; bool [H, W].
 
-    Likeness is the cosine between the mask and a Gaussian whose deviation is a quarter of the frame each
-    way; masks that cover more than `largest` of the frame are background.
+    Each pixel counts with a Gaussian of half the frame's half sides, less its mean over the frame.
     """
     candidates = automatic_masks(sam, features)
-    height, width = candidates.masks.shape[1:]
     ys, xs = (
         torch.linspace(-2, 2, side, device=candidates.masks.device).square().mul(-0.5).exp()
-        for side in (height, width)
+        for side in candidates.masks.shape[1:]
     )
-    masks = candidates.masks.float()
-    areas = masks.flatten(1).sum(1)
-    likeness = (masks * (ys[:, None] * xs[None])).flatten(1).sum(1) / areas.clamp(min=1).sqrt()
-    likeness[areas > largest * height * width] = -1
-    best = int(likeness.argmax())
+    weights = ys[:, None] * xs[None]
+    gathered = (candidates.masks * (weights - weights.mean())).flatten(1).sum(1)
+    best = int(gathered.argmax())
     return _to_mask(sam, candidates.mask_logits[best][None, None], features)
 
 

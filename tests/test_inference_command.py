@@ -131,6 +131,22 @@ def test_a_truncated_video_is_used_and_said(
     assert "truncated" in summary["videos"][0]["warnings"][0]
 
 
+def test_damage_that_shows_late_is_said_too(
+    clip: Path, tmp_path: Path, segmenter: FakeSegmenter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = segmenter.segment
+
+    def segment(video, question: str, *, progress=None) -> Tracklet:
+        video.warnings.append("damaged: frame 2 does not decode, its neighbour stands in for it")
+        return answer(video, question, progress=progress)
+
+    segmenter.segment = segment
+    assert run(clip, tmp_path / "out", "the dog") == 0
+    assert capsys.readouterr().err.count("damaged: frame 2") == 1
+    summary = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(summary["videos"][0]["warnings"]) == 1
+
+
 @pytest.mark.usefixtures("unloadable")
 class TestBadInputIsFoundBeforeTheModelIsLoaded:
     def test_no_such_video(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

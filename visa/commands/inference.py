@@ -69,8 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         video = Video.open(options.video)
         output = prepare_output(options.output)
         prepare_output(output / video.name)
-        for line in video.warnings:
-            warn(f"{options.video}: {line}")
         segmenter = _load(options.model)
     except InputError as error:
         complain(error)
@@ -101,7 +99,7 @@ class _Run:
         self._entry: dict[str, Any] = {
             "video": video.name,
             "path": str(path),
-            "warnings": list(video.warnings),
+            "warnings": [],
             "results": [],
         }
         self._summary = {"model": str(model), "done": False, "videos": [self._entry]}
@@ -109,6 +107,7 @@ class _Run:
     def answer(self, questions: list[str]) -> int:
         """Answer and save; returns the exit code."""
         try:
+            self._pass_on_warnings()
             write_json(self._output / "results.json", self._summary)
             for number, question in enumerate(questions):
                 self._answer_one(number, question, len(questions))
@@ -135,10 +134,17 @@ class _Run:
         folder = self._output / self._video.name / str(number)
         print("  saving ...", file=sys.stderr, flush=True)
         tracklet.save(folder)
+        self._pass_on_warnings()
         self._entry["results"].append(_summary_of(tracklet, number, folder.relative_to(self._output)))
         write_json(self._output / "results.json", self._summary)
         verdict = tracklet.answer if tracklet.found else f"not found: {tracklet.answer}"
         print(f"  {verdict}\n  {folder / 'contact_sheet.png'}", flush=True)
+
+    def _pass_on_warnings(self) -> None:
+        """Print and keep what the video warned of since last time: some damage shows only as frames are read."""
+        for line in self._video.warnings[len(self._entry["warnings"]) :]:
+            warn(f"{self._entry['path']}: {line}")
+            self._entry["warnings"].append(line)
 
     def _fail(self, message: str) -> int:
         num_done = len(self._entry["results"])

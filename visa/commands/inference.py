@@ -141,7 +141,7 @@ class _Run:
         print(f"  {verdict}\n  {folder / 'contact_sheet.png'}", flush=True)
 
     def _pass_on_warnings(self) -> None:
-        """Print and keep what the video warned of since last time: some damage shows only as frames are read."""
+        """Print and keep new warnings: some damage shows only as frames are read."""
         for line in self._video.warnings[len(self._entry["warnings"]) :]:
             warn(f"{self._entry['path']}: {line}")
             self._entry["warnings"].append(line)

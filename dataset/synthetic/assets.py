@@ -97,17 +97,19 @@ def _read_label(entry: dict) -> tuple[str, str] | None:
     return label.replace("’", "'"), category
 
 
-def read_emoji(pictures: dict[str, bytes], labels: bytes) -> list[Sprite]:
+def read_emoji(pictures: dict[str, bytes], labels: bytes, source: str) -> list[Sprite]:
     """The sprites of emoji pictures.
 
     Args:
-        pictures: File contents by file name, `<code points>.webp` or `.png`.
+        pictures: File contents by file name: `1f3c4-200d-2640-fe0f.webp` or `emoji_u1f3c4_200d_2640.png`.
         labels: emojibase's English data.json.
+        source: Begins every sprite's key.
     """
     contents = {}
     for name, content in pictures.items():
         stem = name.rpartition("/")[2].partition(".")[0]
-        contents[stem.lower().replace("-fe0f", "")] = content
+        code = stem.lower().removeprefix("emoji_u").replace("_", "-")
+        contents["-".join(part.lstrip("0") for part in code.split("-") if part != "fe0f")] = content
     sprites = []
     for entry in json.loads(labels):
         named = _read_label(entry)
@@ -116,11 +118,12 @@ def read_emoji(pictures: dict[str, bytes], labels: bytes) -> list[Sprite]:
         name, category = named
         keywords = tuple(sorted({*entry.get("tags", ()), *name.lower().split()}))
         for variant in (entry, *entry.get("skins", ())):
-            code = variant["hexcode"].lower().replace("-fe0f", "")
+            parts = variant["hexcode"].lower().split("-")
+            code = "-".join(part.lstrip("0") for part in parts if part != "fe0f")
             if code in contents:
-                sprites.append(
-                    Sprite(code, name, category, concept_of(name), keywords, contents[code], "fluent")
-                )
+                key = f"{source}/{code}"
+                concept = concept_of(name)
+                sprites.append(Sprite(key, name, category, concept, keywords, contents[code], source))
     return sprites
 
 

@@ -1,5 +1,6 @@
 """Choosing what appears in a scene: names, look-alikes, repaints and compound things."""
 
+import re
 from dataclasses import dataclass
 
 import cv2
@@ -21,6 +22,10 @@ _TUMBLING = frozenset({"fruit", "vegetable", "food", "dessert", "tool", "station
 _REPAINTED = frozenset({"vehicle", "clothing", "toy", "container", "household item", "furniture", "device", "boat",
                         "stationery", "book", "kitchenware", "musical instrument", "aircraft", "tool",
                         "sports equipment", "mail", "decoration", "craft supply", "sound device"})  # fmt: skip
+
+# Most emoji of people are heads; those that do something have a whole body, as people in videos do.
+_WHOLE = re.compile(r"ing\b|ist\b|skier|snowboarder|jockey|wheelchair|cane|ninja|astronaut|merm")
+_WHOLE_SHARE = 0.7
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +76,8 @@ def _role_of(sprite: Sprite, assets: AssetLibrary, rng: np.random.Generator) -> 
 
 def _pick(rng: np.random.Generator, sprites: list[Sprite]) -> Sprite:
     """A random concept, then a random name of it, then a random variant, so that variants do not count."""
+    if sprites[0].category == "person" and rng.random() < _WHOLE_SHARE:
+        sprites = [sprite for sprite in sprites if _WHOLE.search(sprite.name)] or sprites
     concepts = sorted({sprite.concept for sprite in sprites})
     concept = concepts[rng.integers(len(concepts))]
     names = sorted({sprite.name for sprite in sprites if sprite.concept == concept})

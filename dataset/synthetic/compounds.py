@@ -13,8 +13,8 @@ from dataset.synthetic.assets import AssetLibrary, Sprite
 
 RIDDEN = ("bicycle", "motorcycle", "scooter", "kick scooter", "skateboard", "sled", "horse", "elephant", "camel",
           "donkey", "water buffalo", "cow", "zebra", "llama", "snowboard", "tractor", "carousel horse")  # fmt: skip
-ENTERED = ("basket", "bucket", "bathtub", "canoe", "speedboat", "sailboat", "shopping cart", "cardboard box",
-           "barrel", "bowl", "nest with eggs", "backpack", "toilet", "wheelchair", "luggage", "pot of stew",
+ENTERED = ("basket", "bucket", "bathtub", "canoe", "speedboat", "shopping cart", "cardboard box",
+           "barrel", "bowl", "backpack", "wheelchair", "luggage", "pot of stew",
            "handbag")  # fmt: skip
 HELD = ("umbrella", "balloon", "kite", "broom", "lollipop", "ice cream cone", "guitar", "hammer", "axe", "flag",
         "bouquet", "lantern", "trumpet", "fishing rod", "magic wand", "pencil", "carrot", "microphone", "violin",

@@ -17,6 +17,7 @@ from dataset.synthetic.assets import AssetLibrary, read_emoji, read_folder
 # What a training run fetches, in the order in which it is read.
 PUBLIC_FILES = (
     "fluent-emoji-3d-1.1.0.tgz",
+    "asturur-noto-emoji-3.0.3.tgz",
     "emojibase-data-17.0.0.tgz",
     "budgie-backgrounds_3.0-1_all.deb",
 )
@@ -71,12 +72,14 @@ def open_library(paths: Iterable[Path | str]) -> AssetLibrary:
         ValueError: an archive is not one of those known here, emoji came without labels or labels without
             emoji, or nothing gave a sprite.
     """
-    sprites, photographs, pictures, labels = [], [], None, None
+    sprites, photographs, pictures, labels = [], [], {}, None
     for path in map(Path, paths):
         if path.is_dir():
             sprites += read_folder(path)
         elif path.name.startswith("fluent-emoji-3d"):
-            pictures = dict(read_members(path, lambda name: name.endswith(".webp")))
+            pictures["fluent"] = dict(read_members(path, lambda name: name.endswith(".webp")))
+        elif path.name.startswith("asturur-noto-emoji"):
+            pictures["noto"] = dict(read_members(path, lambda name: "/png/128/emoji_u" in name))
         elif path.name.startswith("emojibase-data"):
             labels = next(
                 (text for _, text in read_members(path, lambda name: name.endswith("/en/data.json"))), None
@@ -86,8 +89,8 @@ def open_library(paths: Iterable[Path | str]) -> AssetLibrary:
             photographs += [content for _, content in sorted(members) if content[:3] == b"\xff\xd8\xff"]
         else:
             raise ValueError(f"{path.name} is not an archive that this project reads; known: {PUBLIC_FILES}")
-    if (pictures is None) != (labels is None):
+    if bool(pictures) != (labels is not None):
         raise ValueError("emoji pictures and their labels (emojibase-data) are needed together")
-    if pictures:
-        sprites = read_emoji(pictures, labels) + sprites
+    for source in sorted(pictures):
+        sprites += read_emoji(pictures[source], labels, source)
     return AssetLibrary(sprites, photographs)

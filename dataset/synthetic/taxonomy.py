@@ -157,7 +157,17 @@ RENAMED = {
     "tangerine": "orange", "seat": "seat", "white cane": "walking stick", "sports medal": "medal",
     "black bird": "crow", "bird": "bird", "bug": "caterpillar", "police car light": "siren",
     "gloves": "gloves", "wilted flower": "wilted flower", "lotion bottle": "lotion bottle",
-    "sleeping": "bed",
+    "person in manual wheelchair": "person in a wheelchair", "man in manual wheelchair": "man in a wheelchair",
+    "woman in manual wheelchair": "woman in a wheelchair",
+    "person in motorized wheelchair": "person in a wheelchair",
+    "man in motorized wheelchair": "man in a wheelchair",
+    "woman in motorized wheelchair": "woman in a wheelchair",
+    "person with white cane": "person with a cane", "man with white cane": "man with a cane",
+    "woman with white cane": "woman with a cane", "person with skullcap": "person in a skullcap",
+    "woman with headscarf": "woman in a headscarf", "person in tuxedo": "person in a suit",
+    "man in tuxedo": "man in a suit", "woman in tuxedo": "woman in a suit",
+    "man wearing turban": "man in a turban", "woman wearing turban": "woman in a turban",
+    "person with crown": "person wearing a crown",
 }  # fmt: skip
 
 # Different words for things that must fall on the same side of the training / held-out division.
@@ -184,7 +194,7 @@ CONCEPT_OF_HEAD = {
     "hyacinth": "flower", "robot": "robot", "axe": "axe", "seedling": "plant", "clover": "plant",
     "coin": "coin", "medal": "medal", "doll": "doll", "balloon": "balloon", "glasses": "glasses",
     "goggles": "glasses", "beard": "person", "hair": "person", "bald": "person", "veil": "person",
-    "turban": "person", "tuxedo": "person", "skullcap": "person", "headscarf": "person", "lollipop": "candy",
+    "turban": "person", "tuxedo": "person", "skullcap": "person", "suit": "person", "headscarf": "person", "lollipop": "candy",
     "mailbox": "mailbox", "cardboard": "box", "notepad": "notebook", "clipboard": "clipboard", "watch": "clock", "jeans": "trousers", "shorts": "trousers", "kimono": "dress",
     "sari": "dress", "vest": "shirt", "t-shirt": "shirt", "softball": "baseball", "volleyball": "ball",
     "basketball": "ball", "baseball": "ball", "football": "ball", "fly": "fly", "honeybee": "bee",

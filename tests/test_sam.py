@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from model.prompt import BoxPrompt, EmbeddingPrompt, MaskPrompt, PointPrompt
-from model.sam import FrameFeatures, Sam, SamSegmenter, build_sam
+from model.sam import FrameFeatures, Sam, SamSegmenter, build_sam, fastest_encoder_dtype
 from model.sam.import_segment_anything import builders, modeling
 from tests.golden.fill import fill
 
@@ -394,6 +394,17 @@ def test_bfloat16_autocast_ends_in_float32(segmenter, features):
     assert 0 < difference < 0.1 * exact.mask_logits.abs().max()
     prediction.mask_logits.sum().backward()
     assert prompts[0].embeddings.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("avx512", "amx", "expected"),
+    [(True, False, torch.bfloat16), (False, True, torch.bfloat16), (False, False, None)],
+)
+def test_bfloat16_is_advised_where_the_processor_has_it(monkeypatch, avx512, amx, expected):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    assert fastest_encoder_dtype(torch.device("cpu")) == expected
+    assert fastest_encoder_dtype(torch.device("meta")) is None
 
 
 def test_sam_cast_to_bfloat16_still_encodes_and_decodes(sam, features, frames):

@@ -19,7 +19,7 @@ __all__ = ["Tracklet", "Video", "errors", "load", "metrics"]
 
 # Public name -> (module, attribute in it); None stands for the module itself.
 _PUBLIC: dict[str, tuple[str, str | None]] = {
-    "load": ("visa.segmenter", "load"),
+    "load": ("visa.loading", "load"),
     "Video": ("visa.video", "Video"),
     "Tracklet": ("visa.tracklet", "Tracklet"),
     "metrics": ("visa.metrics", None),

@@ -1,0 +1,153 @@
+"""What the embedded vision tower sees: a grid of cells per frame, each with features, a colour and class
+words.
+
+The tower is a frozen ImageNet classifier used as a dense one: its classifier is applied to every cell, and
+the most likely class names of a cell, as the LLM's own word embeddings, tell the LLM in its own tongue what
+it is looking at. That is what lets a 135 M model be glued to pictures in minutes instead of days.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from model import deeplab, efficientnet
+from model.mllm.grounding import position_features
+
+NUM_CLASS_WORDS = 8
+NUM_THINGS = 6  # of them from the classifier, the others from the semantic network
+NUM_KINDS = 20
+# Share of a cell's words that the kinds may take where the semantic network is certain.
+KIND_TRUST = 0.6
+# The semantic network was trained on pictures of 513 pixels: it sees frames smaller than the classifier does.
+SEMANTIC_SCALE = 0.8
+
+
+@dataclass(frozen=True)
+class FrameCells:
+    """One frame on the tower's grid of r rows and c columns.
+
+    features: float [r, c, C]; colour: float [r, c, 3], mean RGB in [-1, 1];
+    kinds: float [r, c, 20], how much of the cell the semantic network gives to each of its kinds;
+    class_indices: int64 [r, c, 8], the most likely classes of the cell; class_probs: float [r, c, 8], summing
+        to 1.
+    Classes are those of the classifier, then the kinds.
+    """
+
+    features: torch.Tensor
+    colour: torch.Tensor
+    kinds: torch.Tensor
+    class_indices: torch.Tensor
+    class_probs: torch.Tensor
+
+
+def grid_for(height: int, width: int, budget: int) -> tuple[int, int]:
+    """Rows and columns of about ``budget`` cells in all, as square as the frame's shape allows."""
+    rows = max(1, min(budget, round(math.sqrt(budget * height / width))))
+    return rows, max(1, budget // rows)
+
+
+class ClassifierTower(nn.Module):
+    """An image classifier, applied to every cell, and a semantic segmenter as one vision tower.
+
+    The classifier knows a thousand things but no people; the segmenter knows twenty kinds, people among them,
+    and where they end.
+
+    Args:
+        classifier: an EfficientNet-Lite0.
+        semantic: a DeepLab with 20 kinds behind its background class.
+        area: pixels the classifier sees of a frame, about; both sides become multiples of 32.
+    """
+
+    def __init__(self, classifier: nn.Module, semantic: nn.Module, area: int = 640 * 360):
+        super().__init__()
+        self.classifier, self.semantic = classifier, semantic
+        self.area = area
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width the classifier sees of such a frame (at most 8:1; thinner ones are stretched)."""
+        ratio = min(max(width / height, 1 / 8), 8.0)
+        rows = max(1, round(math.sqrt(self.area / ratio) / 32))
+        return 32 * rows, 32 * max(1, round(self.area / (32 * rows) / 32))
+
+    @torch.inference_mode()
+    def forward(self, frames: np.ndarray) -> list[FrameCells]:
+        """Cells of each frame.
+
+        Args:
+            frames: uint8 [T, H, W, 3].
+        """
+        weight = next(self.classifier.parameters())
+        pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(weight.device)
+        size = self.input_size(*frames.shape[1:3])
+        images = efficientnet.normalise(pixels, size)
+        features = self.classifier.features(images.to(weight.dtype))
+        grid = features.shape[-2:]
+        things = self.classifier.classify_cells(features).float().softmax(dim=1).topk(NUM_THINGS, dim=1)
+        smaller = (
+            16 * round(size[0] * SEMANTIC_SCALE / 16) + 1,
+            16 * round(size[1] * SEMANTIC_SCALE / 16) + 1,
+        )
+        semantic = (
+            self.semantic.logits(deeplab.normalise(pixels, smaller).to(weight.dtype)).float().softmax(dim=1)
+        )
+        kinds = functional.adaptive_avg_pool2d(semantic, grid)[:, 1:]
+        top_kinds = kinds.topk(NUM_CLASS_WORDS - NUM_THINGS, dim=1)
+        thing_weights = things.values / things.values.sum(dim=1, keepdim=True)
+        kind_share = kinds.sum(dim=1, keepdim=True) * KIND_TRUST
+        kind_weights = top_kinds.values / top_kinds.values.sum(dim=1, keepdim=True).clamp(min=1e-6)
+        num_things = efficientnet.NUM_CLASSES
+        indices = torch.cat([things.indices, top_kinds.indices + num_things], dim=1)
+        probs = torch.cat([thing_weights * (1 - kind_share), kind_weights * kind_share], dim=1)
+        colour = functional.adaptive_avg_pool2d(images, grid)
+        maps = (features, colour, kinds, indices, probs)
+        return [FrameCells(*(m[t].permute(1, 2, 0).contiguous() for m in maps)) for t in range(len(frames))]
+
+
+class CellProjector(nn.Module):
+    """The projector: cells into the LLM's embedding space.
+
+    A cell becomes its class words plus a learnt part made of its features, colour and place; cells are then
+    averaged to the grid of tokens the sequence has room for.
+
+    Args:
+        feature_dim: channels C of the tower.
+        hidden_dim: the LLM's width D.
+        word_scale: root mean square of the LLM's own word embeddings.
+    """
+
+    def __init__(self, feature_dim: int, hidden_dim: int, word_scale: float = 0.1):
+        super().__init__()
+        self.features = nn.Sequential(nn.LayerNorm(feature_dim), nn.Linear(feature_dim, hidden_dim))
+        self.plain = nn.Linear(13 + NUM_KINDS, hidden_dim)
+        self.mix = nn.Sequential(nn.LayerNorm(hidden_dim), nn.Linear(hidden_dim, hidden_dim), nn.GELU())
+        self.out = nn.Linear(hidden_dim, hidden_dim)
+        self.word_gain = nn.Parameter(torch.tensor(1.0))
+        nn.init.normal_(self.out.weight, std=word_scale / math.sqrt(hidden_dim))
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, cells: FrameCells, words: torch.Tensor) -> torch.Tensor:
+        """Float [r, c, D] of one frame; ``words`` is float [r, c, D], see `class_words`."""
+        place = position_features(*cells.colour.shape[:2], device=cells.colour.device)
+        plain = torch.cat([cells.colour.float(), place, cells.kinds.float()], dim=-1)
+        seen = self.features(cells.features.float()) + self.plain(plain)
+        return words * self.word_gain + self.out(self.mix(seen))
+
+
+def class_words(cells: FrameCells, class_embeddings: torch.Tensor) -> torch.Tensor:
+    """Mean word embedding of each cell's likely classes, weighted by probability: float [r, c, D].
+
+    Args:
+        class_embeddings: float [classes, D], each class name in the LLM's embedding space.
+    """
+    return torch.einsum(
+        "rck,rckd->rcd", cells.class_probs.float(), class_embeddings[cells.class_indices].float()
+    )
+
+
+def pool_cells(cells: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
+    """Average float [r, c, D] to the token grid [rows, cols, D]."""
+    return functional.adaptive_avg_pool2d(cells.permute(2, 0, 1)[None], (rows, cols))[0].permute(1, 2, 0)

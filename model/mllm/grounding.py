@@ -1,0 +1,113 @@
+"""The [SEG] head: the hidden state that predicts [SEG] becomes a prompt for SAM.
+
+Two things come out of it. The published one (LISA, VISA, VideoLISA): an MLP maps the state to SAM's prompt
+space. And one that small models need: the same state, as a query, is compared with a key of every cell of
+SAM's feature map, which gives a heat map of where the thing is; SAM takes it as its mask prompt. SAM's own
+features know edges but not names, so the keys also carry what the MLLM knows of each place.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+PROMPT_DIM = 256
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """What the head says of N questions about one frame.
+
+    embeddings: float [N, 1, 256], SAM prompt embeddings.
+    heat_logits: float [N, h, w] on the grid of SAM's unpadded features; > 0 where the thing probably is.
+    """
+
+    embeddings: torch.Tensor
+    heat_logits: torch.Tensor
+
+
+class SegProjector(nn.Sequential):
+    """The published MLP, Linear → ReLU → Linear, from the LLM to SAM's prompt space (LISA, section 3.2)."""
+
+    def __init__(self, hidden_dim: int, out_dim: int = PROMPT_DIM):
+        super().__init__(nn.Linear(hidden_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, out_dim))
+
+
+def position_features(rows: int, cols: int, device=None) -> torch.Tensor:
+    """Float [rows, cols, 10]: x and y of each cell's centre in [-1, 1] and their sines and cosines."""
+    y = (torch.arange(rows, device=device) + 0.5) / rows * 2 - 1
+    x = (torch.arange(cols, device=device) + 0.5) / cols * 2 - 1
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    waves = [grid, *(wave(grid * math.pi * k) for k in (0.5, 1.0) for wave in (torch.sin, torch.cos))]
+    return torch.cat(waves, dim=-1)
+
+
+class GroundingHead(nn.Module):
+    """Prompt embedding and heat map of each [SEG] state.
+
+    Args:
+        hidden_dim: width D of the LLM.
+        cell_dim: width of the vision tower's cells.
+        sam_dim: channels of SAM's feature map.
+        key_dim: width of queries and keys.
+    """
+
+    def __init__(self, hidden_dim: int, cell_dim: int, sam_dim: int = 256, key_dim: int = 256):
+        super().__init__()
+        self.prompt = SegProjector(hidden_dim)
+        self.query_norm = nn.LayerNorm(hidden_dim)
+        self.query = nn.Sequential(
+            nn.Linear(hidden_dim, 2 * key_dim), nn.GELU(), nn.Linear(2 * key_dim, key_dim)
+        )
+        self.query_words = nn.Linear(hidden_dim, key_dim, bias=False)
+        self.key_state = nn.Sequential(nn.LayerNorm(hidden_dim), nn.Linear(hidden_dim, key_dim))
+        self.key_cell = nn.Sequential(nn.LayerNorm(cell_dim), nn.Linear(cell_dim, key_dim))
+        self.key_words = nn.Linear(hidden_dim, key_dim, bias=False)
+        self.key_sam = nn.Linear(sam_dim, key_dim)
+        self.key_position = nn.Linear(10, key_dim)
+        self.key_mix = nn.Sequential(nn.GELU(), nn.Linear(key_dim, key_dim))
+        self.scale = nn.Parameter(torch.tensor(1.0))
+        self.bias = nn.Parameter(torch.tensor(-2.0))
+
+    def keys(
+        self, states: torch.Tensor, cells: torch.Tensor, words: torch.Tensor, sam_features: torch.Tensor
+    ) -> torch.Tensor:
+        """Keys of every cell of SAM's grid.
+
+        Args:
+            states: float [r, c, D], the LLM's last hidden states at the target frame's visual tokens.
+            cells: float [r', c', cell_dim], the vision tower's cells of the target frame.
+            words: float [r', c', D], class words of the cells in the LLM's embedding space.
+            sam_features: float [256, h, w], SAM's unpadded features of the target frame.
+
+        Returns:
+            float [h, w, key_dim].
+        """
+        size = sam_features.shape[-2:]
+
+        def spread(grid: torch.Tensor) -> torch.Tensor:
+            image = grid.permute(2, 0, 1)[None].float()
+            return functional.interpolate(image, size=size, mode="bilinear", align_corners=False)[0].permute(
+                1, 2, 0
+            )
+
+        semantic = (
+            spread(self.key_words(words)) + spread(self.key_cell(cells)) + spread(self.key_state(states))
+        )
+        place = self.key_position(position_features(*size, device=sam_features.device))
+        key = semantic + place + self.key_sam(sam_features.permute(1, 2, 0))
+        return key + self.key_mix(key)
+
+    def forward(self, seg_states: torch.Tensor, word_means: torch.Tensor, keys: torch.Tensor) -> Grounding:
+        """Ground N [SEG] states.
+
+        Args:
+            seg_states: float [N, D], hidden states of the positions that predict [SEG].
+            word_means: float [N, D], mean word embedding of each question and its answer.
+            keys: float [h, w, key_dim] of the target frame.
+        """
+        query = self.query(self.query_norm(seg_states)) + self.query_words(word_means)
+        heat = torch.einsum("nd,hwd->nhw", query, keys) / math.sqrt(keys.shape[-1])
+        return Grounding(self.prompt(seg_states)[:, None], heat * self.scale + self.bias)

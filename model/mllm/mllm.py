@@ -1,0 +1,259 @@
+"""The multi-frame MLLM: frames and a question in, an answer with [SEG] and its grounding out.
+
+Vision tower → projector → causal LM of transformers → [SEG] head. `read` puts the frames into the LM's cache
+once; `answer` then generates for each question behind it. `forward` is the teacher-forced path over packed
+sequences, for training; both use the same embedding, the same packing and the same head.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import DynamicCache
+
+from model.mllm.cells import CellProjector, ClassifierTower, FrameCells, class_words, grid_for, pool_cells
+from model.mllm.grounding import Grounding, GroundingHead
+from model.mllm.packing import SEG_TOKEN, FrameSlot, PackedBatch, Packer
+
+
+@dataclass(frozen=True)
+class TokenBudget:
+    """How many visual tokens a target frame and a reference frame may take."""
+
+    target: int = 50
+    reference: int = 15
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Frames the LM has read: its cache, and the target frame's states for the [SEG] head.
+
+    states: float [rows, cols, D]; cells: float [r, c, D] (projected); words: float [r, c, D].
+    """
+
+    cache: DynamicCache
+    length: int
+    states: torch.Tensor
+    cells: torch.Tensor
+    words: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A generated answer.
+
+    text: the words, [SEG] included. found: whether it holds a [SEG]. found_prob: probability [0, 1] that the
+        LM gave to
+    starting any answer but a refusal. seg_states: float [n, D] of its n [SEG] tokens. word_means: float [n,
+    D].
+    """
+
+    text: str
+    found: bool
+    found_prob: float
+    seg_states: torch.Tensor
+    word_means: torch.Tensor
+
+
+class MLLM(nn.Module):
+    """Vision tower, projector, causal LM and [SEG] head.
+
+    Args:
+        language: a transformers causal LM (Llama family), with or without peft adapters.
+        tokenizer: its tokenizer.
+        tower: the vision tower.
+        class_names: a name for each class of the tower.
+        feature_dim: channels of the tower's cells.
+        budget: visual tokens per frame.
+        refusal: first word of every refusal the LM was taught.
+    """
+
+    def __init__(
+        self,
+        language: nn.Module,
+        tokenizer,
+        tower: ClassifierTower,
+        class_names: Sequence[str],
+        feature_dim: int,
+        budget: TokenBudget = TokenBudget(),
+        refusal: str = "There",
+    ):
+        super().__init__()
+        self.language, self.tower, self.tokenizer, self.budget = language, tower, tokenizer, budget
+        table = language.get_input_embeddings().weight
+        self.seg_token_id = table.shape[0]
+        self.packer = Packer(tokenizer, self.seg_token_id)
+        self.refusal_id = self.packer.words(refusal)[0]
+        hidden_dim = table.shape[1]
+        scale = table.detach().float().pow(2).mean().sqrt().item()
+        names = [self.packer.words(f" {name}") for name in class_names]
+        self.register_buffer(
+            "class_embeddings",
+            torch.stack([table.detach()[ids].float().mean(0) for ids in names]),
+            persistent=False,
+        )
+        self.projector = CellProjector(feature_dim, hidden_dim, scale)
+        self.seg_embedding = nn.Parameter(torch.randn(hidden_dim) * scale)
+        self.seg_output = nn.Parameter(torch.randn(hidden_dim) * scale)
+        self.head = GroundingHead(hidden_dim, hidden_dim)
+
+    @property
+    def device(self) -> torch.device:
+        return self.seg_embedding.device
+
+    def slots(self, sizes: Sequence[tuple[int, int]], percents: Sequence[int]) -> list[FrameSlot]:
+        """Token grids of frames of (height, width) ``sizes`` at ``percents`` of the video, target last."""
+        budgets = [self.budget.reference] * (len(sizes) - 1) + [self.budget.target]
+        return [
+            FrameSlot(percent, *grid_for(*size, budget))
+            for size, percent, budget in zip(sizes, percents, budgets, strict=True)
+        ]
+
+    def visual_tokens(
+        self,
+        frames: Sequence[FrameCells],
+        slots: Sequence[FrameSlot],
+        frame_words: Sequence[torch.Tensor] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Frames in the LLM's embedding space.
+
+        Args:
+            frame_words: class words [r, c, D] of each frame in place of those of the tower's classes.
+
+        Returns:
+            Visual tokens of all frames [n, D]; projected cells [r, c, D] and class words [r, c, D] of the
+            target frame.
+        """
+        tokens = []
+        for index, (cells, slot) in enumerate(zip(frames, slots, strict=True)):
+            words = class_words(cells, self.class_embeddings) if frame_words is None else frame_words[index]
+            projected = self.projector(cells, words)
+            tokens.append(pool_cells(projected, slot.rows, slot.cols).flatten(0, 1))
+        return torch.cat(tokens), projected, words
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Word embeddings [..., D] of token ids, the [SEG] token's own included."""
+        is_seg = ids == self.seg_token_id
+        words = self.language.get_input_embeddings()(ids.masked_fill(is_seg, 0))
+        return torch.where(is_seg[..., None], self.seg_embedding.to(words.dtype), words)
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Vocabulary logits [..., V + 1] of hidden states [..., D]; the last one is [SEG]'s."""
+        words = self.language.get_output_embeddings()(states)
+        return torch.cat([words, states @ self.seg_output.to(states.dtype)[:, None]], dim=-1).float()
+
+    def _decoder(self) -> nn.Module:
+        """The LM's trunk, under peft's wrapping or not."""
+        model = getattr(self.language, "base_model", self.language)
+        model = getattr(model, "model", model)
+        return getattr(model, "model", model) if hasattr(model, "lm_head") else model
+
+    def forward(self, batch: PackedBatch, visual_tokens: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Last hidden states (after the final norm) of packed sequences, teacher-forced.
+
+        Args:
+            batch: B sequences of L tokens.
+            visual_tokens: for each sequence float [n, D] in the order of its visual positions.
+
+        Returns:
+            float [B, L, D].
+        """
+        embeds = self.embed(batch.ids)
+        embeds = embeds.masked_scatter(
+            batch.visual[..., None], torch.cat(list(visual_tokens)).to(embeds.dtype)
+        )
+        return self._decoder()(
+            inputs_embeds=embeds,
+            attention_mask=batch.visible,
+            position_ids=batch.position_ids,
+            use_cache=False,
+        ).last_hidden_state
+
+    @torch.inference_mode()
+    def read(self, frames: Sequence[FrameCells], percents: Sequence[int]) -> Reading:
+        """Put frames (references first, target last) and their times in percent into the LM's cache."""
+        slots = self.slots([cells.colour.shape[:2] for cells in frames], percents)
+        packed = self.packer.pack(slots, [("", None)])
+        span = packed.layout.target
+        tokens, cells, words = self.visual_tokens(frames, slots)
+        embeds = self.embed(packed.ids[: span.stop].to(self.device))[None]
+        visual = packed.visual[: span.stop].to(self.device)
+        embeds[0, visual] = tokens.to(embeds.dtype)
+        cache = DynamicCache(config=self._decoder().config)
+        hidden = self._decoder()(
+            inputs_embeds=embeds, past_key_values=cache, use_cache=True
+        ).last_hidden_state[0]
+        states = hidden[span.start : span.stop].float().unflatten(0, (span.rows, span.cols))
+        return Reading(cache, span.stop, states, cells.float(), words)
+
+    @torch.inference_mode()
+    def answer(
+        self, reading: Reading, question: str, *, refusal_bias: float = 0.0, max_new_tokens: int = 32
+    ) -> Answer:
+        """Generate the answer to one question about the frames read, greedily.
+
+        Args:
+            refusal_bias: added to the logit of refusing; 0 is the LM as trained, higher refuses more.
+        """
+        turn = self.packer.pack([FrameSlot(0, 1, 1)], [(question, None)])
+        begin = turn.layout.target.stop
+        ids = turn.ids[begin:].to(self.device)
+        question_span = slice(
+            turn.layout.turns[0].question[0] - begin, turn.layout.turns[0].question[1] - begin
+        )
+        word_sum = self.embed(ids[question_span]).float().sum(0)
+        word_count = question_span.stop - question_span.start
+        embeds, said, states, means, found_prob = self.embed(ids)[None], [], [], [], 0.0
+        try:
+            while len(said) < max_new_tokens:
+                state = self._decoder()(
+                    inputs_embeds=embeds, past_key_values=reading.cache, use_cache=True
+                ).last_hidden_state[0, -1]
+                logits = self.logits(state)
+                if not said:
+                    logits[self.refusal_id] += refusal_bias
+                    found_prob = 1.0 - logits.softmax(-1)[self.refusal_id].item()
+                    if found_prob >= 0.5:
+                        logits[self.refusal_id] = -torch.inf
+                token = int(logits.argmax()) if found_prob >= 0.5 or said else self.refusal_id
+                if token == self.packer.end_id:
+                    break
+                if token == self.seg_token_id:
+                    states.append(state.float())
+                    means.append(word_sum / word_count)
+                said.append(token)
+                embeds = self.embed(torch.tensor([[token]], device=self.device))
+                word_sum, word_count = word_sum + embeds[0, 0].float(), word_count + 1
+        finally:
+            # A negative number of tokens to take away means the same in all versions of transformers.
+            if surplus := reading.cache.get_seq_length() - reading.length:
+                reading.cache.crop(-surplus)
+        width = self.seg_embedding.shape[0]
+        return Answer(
+            text=self._text(said),
+            found=bool(states),
+            found_prob=found_prob,
+            seg_states=torch.stack(states) if states else torch.zeros(0, width),
+            word_means=torch.stack(means) if means else torch.zeros(0, width),
+        )
+
+    def _text(self, ids: Sequence[int]) -> str:
+        pieces, run = [], []
+        for token in [*ids, self.seg_token_id]:
+            if token == self.seg_token_id:
+                pieces.append(self.tokenizer.decode(run))
+                run = []
+            else:
+                run.append(token)
+        return f" {SEG_TOKEN}".join(pieces).strip()
+
+    @torch.inference_mode()
+    def ground(self, reading: Reading, answer: Answer, sam_features: torch.Tensor) -> Grounding:
+        """Prompt embeddings and heat maps of an answer's [SEG] tokens on the target frame.
+
+        Args:
+            sam_features: float [256, h, w], SAM's features of the target frame without padding.
+        """
+        keys = self.head.keys(reading.states, reading.cells, reading.words, sam_features)
+        return self.head(answer.seg_states, answer.word_means, keys)

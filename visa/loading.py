@@ -1,0 +1,85 @@
+"""`visa.load`: a preset's name, a preset file or a folder becomes a ready Segmenter."""
+
+import difflib
+from pathlib import Path
+
+import torch
+import yaml
+
+from model.sam.build import build_sam
+from model.sam.segmenter import SamSegmenter
+from visa.downloads import fetch
+from visa.errors import InputError
+from visa.mask_drawing import MaskDrawing
+from visa.reasoner import build_mllm, load_glue, merge_lora, read_class_names
+from visa.sampling import SAMPLERS
+from visa.segmenter import Segmenter
+from visa.tracking import load_tracker
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+def preset_names() -> list[str]:
+    """Names that `load` knows."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def find_preset(model: str | Path) -> Path:
+    """The preset file meant by a name, a file or a folder that holds ``preset.yaml``.
+
+    Raises:
+        InputError: there is no such preset.
+    """
+    path = Path(model)
+    if path.is_dir():
+        path = path / "preset.yaml"
+    if path.suffix == ".yaml" and path.is_file():
+        return path
+    if (PRESETS / f"{model}.yaml").is_file():
+        return PRESETS / f"{model}.yaml"
+    near = difflib.get_close_matches(str(model), preset_names(), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise InputError(
+        f"no model is called {str(model)!r}: expected one of {', '.join(preset_names())}, "
+        f"a preset file, or a folder with preset.yaml{hint}"
+    )
+
+
+def load(model: str | Path = "embedded", *, device: str | torch.device | None = None) -> Segmenter:
+    """Load a system, fetching its public parts into the cache the first time.
+
+    Args:
+        model: a preset's name, a preset file, or a folder of weights with ``preset.yaml``.
+        device: where to run; by default the GPU if there is one.
+
+    Raises:
+        InputError: no such preset. DownloadError: a public part cannot be had.
+    """
+    path = find_preset(model)
+    preset = yaml.safe_load(path.read_text(encoding="utf-8"))
+    segment, reason, sample, propagate = (
+        preset[stage] for stage in ("segment", "reason", "sample", "propagate")
+    )
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    sam = SamSegmenter(build_sam(segment["sam"], fetch(segment["weights"])))
+    mllm = build_mllm(
+        fetch(reason["language"]),
+        fetch(reason["classifier"]),
+        path.parent / reason["semantic"],
+        read_class_names(path.parent / reason["classes"]),
+        reason["area"],
+    )
+    load_glue(path.parent / reason["glue"], mllm, sam.sam.mask_decoder)
+    merge_lora(mllm)
+    sam.sam.eval().requires_grad_(False).to(device)
+    mllm.eval().requires_grad_(False).to(device)
+    options = {name: value for name, value in sample.items() if name != "sampler"}
+    return Segmenter(
+        mllm=mllm,
+        sam=sam,
+        drawing=MaskDrawing(sam, segment["refinements"]),
+        propagator=load_tracker(path.parent / propagate["tracker"], sam),
+        sampler=SAMPLERS[sample["sampler"]](**options),
+        refusal_bias=reason["refusal_bias"],
+    )

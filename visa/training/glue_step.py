@@ -1,0 +1,112 @@
+"""One step of training the embedded glue: examples in, losses out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from model.mllm.mllm import MLLM
+from model.mllm.packing import IGNORE_INDEX, collate
+from model.prompt import EmbeddingPrompt
+from model.sam.segmenter import FrameFeatures, SamSegmenter
+from visa.mask_drawing import heat_to_mask_prompt
+from visa.training.examples import Example
+from visa.training.objective import cell_choice, mask_bce, mask_dice, object_choice, text_loss
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """What each part of the objective counts."""
+
+    text: float = 1.0
+    heat_bce: float = 1.0
+    heat_dice: float = 0.5
+    object_choice: float = 1.0
+    cell_choice: float = 0.3
+    mask_bce: float = 2.0
+    mask_dice: float = 0.5
+
+
+def glue_losses(
+    mllm: MLLM, examples: Sequence[Example], sam: SamSegmenter | None = None, masks_per_example: int = 3
+) -> dict[str, torch.Tensor]:
+    """Losses of a batch of examples, by name (see `LossWeights`), unweighted.
+
+    Args:
+        sam: draws masks too, through its decoder; None leaves the mask losses out.
+        masks_per_example: turns of each example that are drawn.
+    """
+    sequences, visual, projected = [], [], []
+    for example in examples:
+        slots = mllm.slots([cells.colour.shape[:2] for cells in example.frames], example.percents)
+        tokens, cells, words = mllm.visual_tokens(example.frames, slots, example.words)
+        visual.append(tokens)
+        projected.append((cells, words))
+        sequences.append(mllm.packer.pack(slots, [(turn.question, turn.answer) for turn in example.turns]))
+    batch = collate(sequences)
+    hidden = mllm(batch, visual)
+    labels = batch.labels[:, 1:]
+    spoken = labels != IGNORE_INDEX
+    losses = {"text": [text_loss(mllm.logits(hidden[:, :-1][spoken]), labels[spoken])]}
+    losses |= {
+        name: []
+        for name in ("heat_bce", "heat_dice", "object_choice", "cell_choice", "mask_bce", "mask_dice")
+    }
+    for index, example in enumerate(examples):
+        found = [k for k, turn in enumerate(example.turns) if turn.meant]
+        if not found:
+            continue
+        layout, states = batch.layouts[index], hidden[index].float()
+        cells, words = projected[index]
+        span = layout.target
+        keys = mllm.head.keys(
+            states[span.start : span.stop].unflatten(0, (span.rows, span.cols)),
+            cells,
+            words,
+            example.sam_features,
+        )
+        seg_positions = [layout.seg_states(k, "predicting")[0] for k in found]
+        word_means = torch.stack(
+            [_word_mean(mllm, sequences[index], k, seg_positions[n]) for n, k in enumerate(found)]
+        )
+        grounding = mllm.head(states[seg_positions], word_means, keys)
+        heat = grounding.heat_logits
+        on_grid = example.masks_on_grid()
+        meant = torch.zeros(len(found), len(on_grid), dtype=torch.bool)
+        for n, k in enumerate(found):
+            meant[n, list(example.turns[k].meant)] = True
+        target = torch.einsum("nk,khw->nhw", meant.float(), on_grid).clamp(max=1)
+        losses["heat_bce"].append(mask_bce(heat, target, positive_weight=4.0))
+        losses["heat_dice"].append(mask_dice(heat, target))
+        losses["object_choice"].append(object_choice(heat, on_grid, meant))
+        losses["cell_choice"].append(cell_choice(heat, target))
+        if sam is not None and example.input_size is not None:
+            some = torch.randperm(len(found))[:masks_per_example]
+            bce, dice = _drawn_losses(sam, example, grounding, meant, some)
+            losses["mask_bce"].append(bce)
+            losses["mask_dice"].append(dice)
+    return {name: torch.stack(values).mean() for name, values in losses.items() if values}
+
+
+def _word_mean(mllm: MLLM, sequence, turn: int, seg_state: int) -> torch.Tensor:
+    """Mean word embedding of a turn's question and of its answer up to [SEG], as `MLLM.answer` takes it."""
+    span = sequence.layout.turns[turn]
+    ids = torch.cat([sequence.ids[slice(*span.question)], sequence.ids[span.answer[0] : seg_state + 1]])
+    return mllm.embed(ids).float().mean(0)
+
+
+def _drawn_losses(sam: SamSegmenter, example: Example, grounding, meant: torch.Tensor, some: torch.Tensor):
+    """BCE and Dice of the masks SAM draws, on its 256-pixel output without the padding."""
+    rows, cols = example.sam_features.shape[-2:]
+    features = FrameFeatures(example.sam_features[None], (), example.input_size, example.input_size)
+    prompts = [EmbeddingPrompt(grounding.embeddings[some])]
+    prompts.append(heat_to_mask_prompt(grounding.heat_logits[some]))
+    logits = sam.decode(features, prompts).mask_logits[:, 0, : 4 * rows, : 4 * cols]
+    target = torch.einsum("nk,khw->nhw", meant[some].float(), example.object_masks.float()).clamp(max=1)
+    target = target[:, : 4 * rows, : 4 * cols]
+    return mask_bce(logits.float(), target), mask_dice(logits.float(), target)
+
+
+def weighted(losses: dict[str, torch.Tensor], weights: LossWeights) -> torch.Tensor:
+    """The scalar to minimise."""
+    return sum(getattr(weights, name) * value for name, value in losses.items())

@@ -1,0 +1,76 @@
+"""Is the glue reading? Figures on cached scenes whose names training never saw, with generated answers."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dataset.synthetic.lexicon import Lexicon
+from model.mllm.mllm import MLLM
+from model.sam.segmenter import FrameFeatures, SamSegmenter
+from visa.mask_drawing import MaskDrawing
+from visa.training.scene_cache import load_scene
+from visa.training.scene_examples import SceneExamples
+
+
+@torch.inference_mode()
+def validate_glue(
+    mllm: MLLM,
+    sam: SamSegmenter,
+    folder: Path,
+    lexicon: Lexicon,
+    *,
+    scenes: int = 40,
+    draw_masks: bool = False,
+) -> dict[str, float]:
+    """Shares [0, 1] over the first ``scenes`` of a cache.
+
+    Returns:
+        For each kind of present question: how often the right object is hottest (among scenes with others),
+            how often the
+        answer refuses; for absent ones how often it refuses; the mean IoU of masks, if they are drawn.
+    """
+    drawing = MaskDrawing(sam, refinements=0)
+    examples = SceneExamples(folder, lexicon)
+    sums: dict[str, list[float]] = defaultdict(list)
+    for number, path in enumerate(examples.paths[:scenes]):
+        cached = load_scene(path)
+        rng = np.random.default_rng([number, 99])
+        turns = examples.turns(cached, rng)
+        example = examples.example(cached, rng)
+        with torch.autocast(mllm.device.type, torch.bfloat16):
+            reading = mllm.read(example.frames, example.percents)
+            for turn, taught in [turns[k] for k in rng.permutation(len(turns))[:6]]:
+                answer = mllm.answer(reading, taught.question)
+                if not taught.meant:
+                    sums["absent refused"].append(not answer.found)
+                    continue
+                sums[f"{turn.kind} refused"].append(not answer.found)
+                if not answer.found:
+                    continue
+                grid = example.masks_on_grid()
+                heat = mllm.ground(reading, answer, example.sam_features).heat_logits[0].float()
+                mean = torch.einsum("hw,khw->k", heat, grid) / grid.flatten(1).sum(1).clamp(min=1e-6)
+                mean[grid.flatten(1).sum(1) == 0] = -torch.inf
+                if len(grid) > len(taught.meant):
+                    sums[f"{turn.kind} right"].append(int(mean.argmax()) in taught.meant)
+                target = grid[list(taught.meant)].sum(0).clamp(max=1)
+                sums[f"{turn.kind} heat iou"].append(_iou(heat > 0, target > 0.5))
+                if draw_masks:
+                    size = example.input_size
+                    features = FrameFeatures(
+                        example.sam_features[None], (), size, (size[0] // 4, size[1] // 4)
+                    )
+                    drawn = torch.from_numpy(drawing.draw(mllm, reading, answer, features).masks[0])
+                    truth = (
+                        example.object_masks[list(taught.meant)].sum(0)[: drawn.shape[0], : drawn.shape[1]]
+                        > 0.5
+                    )
+                    sums[f"{turn.kind} mask iou"].append(_iou(drawn, truth))
+    return {name: float(np.mean(values)) for name, values in sorted(sums.items())}
+
+
+def _iou(one: torch.Tensor, other: torch.Tensor) -> float:
+    union = (one | other).sum().item()
+    return (one & other).sum().item() / union if union else 1.0

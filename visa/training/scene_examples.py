@@ -1,0 +1,79 @@
+"""Cached scenes as training examples: other questions about the same picture every time it comes by."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dataset.sample import Turn
+from dataset.synthetic.lexicon import Lexicon
+from dataset.synthetic.questions import ask
+from model.mllm.cells import FrameCells
+from visa.training.examples import Example, TaughtTurn
+from visa.training.scene_cache import CachedScene, load_scene
+
+MIN_VISIBLE_CELLS = 0.5  # of SAM's 64 x 64 grid: what is smaller in the target frame counts as not seen there
+REFUSAL = "There is no such thing in the video."
+
+
+class SceneExamples:
+    """Draws examples from a folder of cached scenes, seen whole as it is when this is made.
+
+    Args:
+        folder: a cache made by `scene_cache.build_cache`.
+        lexicon: what the questions are written from.
+        max_turns: questions an example has at most.
+    """
+
+    def __init__(self, folder: Path, lexicon: Lexicon, max_turns: int = 8):
+        self.paths = sorted(folder.glob("[0-9]*.pt"))
+        if not self.paths:
+            raise ValueError(f"no cached scene in {folder}; build the cache first")
+        self.lexicon, self.max_turns = lexicon, max_turns
+
+    def draw(self, rng: np.random.Generator) -> Example:
+        """A random scene with some of the questions one can ask about it."""
+        while True:
+            example = self.example(load_scene(self.paths[rng.integers(len(self.paths))]), rng)
+            if example.turns:
+                return example
+
+    def example(self, cached: CachedScene, rng: np.random.Generator) -> Example:
+        """An example of one scene; half of the clips are shown as their target frame alone, as the sampler does."""
+        turns = self.turns(cached, rng)
+        alone = rng.random() < 0.5
+        if alone:
+            # Alone, a frame tells nothing of movement or order: such questions cannot be answered from it.
+            turns = [turn for turn in turns if turn[0].aspect not in ("motion", "order")] or turns
+        chosen = [turns[k][1] for k in rng.permutation(len(turns))[: self.max_turns]]
+        kept = slice(-1, None) if alone else slice(None)
+        return Example(
+            frames=tuple(_float(cells) for cells in cached.frames[kept]),
+            words=None,
+            percents=cached.percents[kept],
+            sam_features=cached.sam_features.float(),
+            object_masks=cached.object_masks.float() / 255,
+            input_size=cached.input_size,
+            turns=tuple(chosen),
+        )
+
+    def turns(self, cached: CachedScene, rng: np.random.Generator) -> list[tuple[Turn, TaughtTurn]]:
+        """Questions with what is to be taught: what the target frame does not show is to be refused."""
+        area = torch.nn.functional.adaptive_avg_pool2d(cached.object_masks.float() / 255, 64).sum((1, 2))
+        seen = {k for k in range(len(area)) if area[k] >= MIN_VISIBLE_CELLS}
+        taught = []
+        for turn in ask(cached.scene, rng, self.lexicon):
+            meant = tuple(k for k in turn.object_ids if k in seen)
+            hidden = bool(turn.object_ids) and not meant
+            taught.append((turn, TaughtTurn(turn.question, REFUSAL if hidden else turn.answer, meant)))
+        return taught
+
+
+def _float(cells: FrameCells) -> FrameCells:
+    return FrameCells(
+        cells.features.float(),
+        cells.colour.float(),
+        cells.kinds.float(),
+        cells.class_indices.long(),
+        cells.class_probs.float(),
+    )

@@ -1,0 +1,50 @@
+"""One video as one segmenter sees it: every frame is encoded once, however many questions are asked."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from model.mllm.cells import ClassifierTower, FrameCells
+from model.sam.segmenter import FrameFeatures, SamSegmenter
+from visa.propagation import Propagator
+from visa.video import Video
+
+# Frames whose SAM features are kept: those of the target frames of recent questions (about 10 MB each).
+MAX_SAM_FRAMES = 16
+# Frames whose cells are kept (about 1 MB each).
+MAX_CELL_FRAMES = 64
+
+
+class Viewing:
+    """Lazily encoded frames of a video, shared by all questions about it."""
+
+    def __init__(self, video: Video, tower: ClassifierTower, sam: SamSegmenter, propagator: Propagator):
+        self.video, self._tower, self._sam = video, tower, sam
+        self.tracker_features = propagator.features(video)
+        self._cells: OrderedDict[int, FrameCells] = OrderedDict()
+        self._sam_features: OrderedDict[int, FrameFeatures] = OrderedDict()
+
+    def cells(self, indices: Sequence[int]) -> list[FrameCells]:
+        """The vision tower's cells of the frames ``indices``."""
+        return [
+            _remember(self._cells, MAX_CELL_FRAMES, index, lambda i: self._tower(self.video.frames([i]))[0])
+            for index in indices
+        ]
+
+    def sam_features(self, index: int) -> FrameFeatures:
+        """SAM's features of the frame ``index``."""
+        return _remember(
+            self._sam_features, MAX_SAM_FRAMES, index, lambda i: self._sam.encode(self.video.frames([i]))
+        )
+
+    def percent(self, index: int) -> int:
+        """Where in the video the frame lies, in percent [0, 100]."""
+        return round(100 * index / max(1, self.video.num_frames - 1))
+
+
+def _remember(cache: OrderedDict, limit: int, index: int, encode: Callable):
+    if index not in cache:
+        cache[index] = encode(index)
+        if len(cache) > limit:
+            cache.popitem(last=False)
+    cache.move_to_end(index)
+    return cache[index]

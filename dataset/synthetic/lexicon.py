@@ -15,6 +15,24 @@ from dataset.synthetic import people
 from dataset.synthetic.lexicon_gloss import leaks
 
 HERE = Path(__file__).parent
+# Dictionary synonyms that nobody says, that are rude, or that mean something else to most people.
+UNSAID = frozenset(
+    """true cat|caprine animal|wood pussy|polecat|crapper|coon bear|murphy|idiot box|boob tube|
+    goggle box|porcupine|asphyxiator|coffin nail|ail|pigboat|moo-cow|fitch|foulmart|fret|
+    swither|sinker|red hot|camelopard|individual|terpsichorean|lip rouge|merry andrew|
+    grease monkey|fire-eater|office-bearer|thaumaturge|thaumaturgist|granger|sodbuster|
+    husbandman|puncher|necromancer|female parent|male child|creative person|someone|somebody|
+    mortal|pike|tope|egis|lamia|lounge|chiropteran|membranophone|tympan|oculus|optic|
+    encephalon|lingua|glossa|ticker|fille|nipper|tec|lensman|tourer|cervid|emmet|pismire|
+    beigel|platyhelminth|carabid beetle|chrysomelid|holothurian|hautboy|hautbois|syrinx|
+    plectron|swob|lavabo|jak|geta|waft|drib|driblet|moving ridge|neb|snout|packsack|
+    charabanc|motortruck|hand blower|plant life|edible corn|flannel cake|battercake|teacupful|
+    collapsible shelter|artificial satellite|playground ball|simple microscope|pen nib|
+    graphical record|handbasket|river horse|water ox|tup|bird of night|confect|ground tackle|
+    whirlybird|throw stick|bottle screw|slipstick|animal foot|server|looker|concession|
+    street sign|jail|domestic ass|kangaroo bear|breadstuff|resin|lumbermill|rail car|pitman|
+    canoe|gumshoe|hussar monkey|monkey dog|water ouzel|eft|cerastes|toad""".replace("\n    ", "").split("|")
+)
 MEASURES = ("length", "weight", "speed")  # metres, kilograms, kilometres per hour
 
 
@@ -79,7 +97,7 @@ class Fact:
         """Whether it is true of a thing; None if that is not known."""
         if concept.calls & self.exceptions:
             return False
-        if set(concept.names) & self.doubtful:
+        if concept.name in self.doubtful:
             return None
         if concept.calls & self.holders:
             return True
@@ -180,8 +198,9 @@ class Lexicon:
             kinds = [doing.who, *kinds, "person"]
         elif synset:
             exact = entry == name
-            names += [word.lower() for word in self._entries[synset][0] if _sayable(word)] if exact else []
-            if not exact:
+            if exact:
+                names += [word for word in self._entries[synset][0] if _sayable(word) and word != name][:2]
+            else:
                 kinds.insert(0, entry)
         calls |= set(kinds)
         kinds = [kind for kind in dict.fromkeys(kinds) if kind not in names]
@@ -249,7 +268,9 @@ class Lexicon:
 
 def _sayable(word: str) -> bool:
     """Whether a dictionary synonym can be said: no Latin species, no long or odd spelling."""
-    return re.fullmatch(r"[a-z]+([ -][a-z]+){0,2}", word) is not None and len(word) <= 24
+    return (
+        re.fullmatch(r"[a-z]+([ -][a-z]+){0,2}", word) is not None and len(word) <= 24 and word not in UNSAID
+    )
 
 
 def _rows(path: Path) -> list[list[str]]:

@@ -13,10 +13,11 @@ REJECTED_STARTS = frozenset(
     "slang pejorative abbreviation trade british".split()
 )
 HEAD_ENDS = frozenset(
-    "of about than with that which having used in for native found from who made on to by at as worn "
-    "characterized consisting designed containing where whose including bearing producing and or resembling living "
-    "occurring formed built operated usually belonging intended related similar between without capable "
-    "cultivated common noted covered serving often especially attached growing played eaten sold".split()
+    """of about than with that which having used in for native found from who made on to by at as worn
+    characterized consisting designed containing where whose including bearing producing and or
+    resembling living occurring formed built operated usually belonging intended related similar between
+    without capable cultivated common noted covered serving often especially attached growing played
+    eaten sold""".split()
 )
 NOT_PLURAL = re.compile(r"(ss|us|is|ous|as|ics|ness|series|species)$")
 # Grammar in a person's mouth rather than in a dictionary's.

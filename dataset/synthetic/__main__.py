@@ -8,9 +8,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dataset.synthetic.assets import SPLITS
-from dataset.synthetic.library import PUBLIC_FILES, open_library
-from dataset.synthetic.writer import BENCHMARK_SEED, BENCHMARK_SPEC, BENCHMARK_TURNS, BENCHMARK_VIDEOS
-from dataset.synthetic.writer import make_samples, write_samples
+from dataset.synthetic.library import PUBLIC_FILES, open_library, render_models
+from dataset.synthetic.writer import (
+    BENCHMARK_SEED,
+    BENCHMARK_SPEC,
+    BENCHMARK_TURNS,
+    BENCHMARK_VIDEOS,
+    make_samples,
+    write_samples,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -26,12 +32,17 @@ def build_parser() -> argparse.ArgumentParser:
         required=True,
         help=f"archives ({', '.join(PUBLIC_FILES)}) or sprite folders",
     )
+    write.add_argument("--cache", type=Path, help="folder for the rendered 3D models")
     write.add_argument("--split", choices=SPLITS, default=BENCHMARK_SPEC.split)
     write.add_argument("--videos", type=int, default=BENCHMARK_VIDEOS)
     write.add_argument("--seed", type=int, default=BENCHMARK_SEED)
     write.add_argument("--frames", type=int, default=BENCHMARK_SPEC.num_frames)
     write.add_argument("--size", default="480x288", help="WIDTHxHEIGHT")
     write.add_argument("--questions", type=int, default=BENCHMARK_TURNS, help="at most so many a video")
+    render = commands.add_parser("render", help="render 3D models into a sprite pack (once; takes a while)")
+    render.add_argument("package", type=Path, help="sweethome3d-furniture_1.8-1_all.deb")
+    render.add_argument("out", type=Path, help="the .zip file to write")
+    render.add_argument("--processes", type=int, default=1)
     return parser
 
 
@@ -39,12 +50,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code is 0, or 2 for bad arguments."""
     parser = build_parser()
     options = parser.parse_args(arguments)
+    if options.command == "render":
+        count = render_models(options.package, options.out, options.processes)
+        print(f"wrote {count} sprites to {options.out}")
+        return 0
     try:
         width, height = (int(part) for part in options.size.split("x"))
         spec = replace(
             BENCHMARK_SPEC, height=height, width=width, num_frames=options.frames, split=options.split
         )
-        assets = open_library(options.assets)
+        assets = open_library(options.assets, options.cache)
         samples = make_samples(assets, spec, options.videos, options.seed, options.questions)
         meta = write_samples(tqdm(samples, total=options.videos, unit="video"), options.out)
     except (ValueError, OSError) as error:

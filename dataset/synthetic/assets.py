@@ -10,6 +10,7 @@ name without colours, skin tones and variants, so that "red apple" and "green ap
 import hashlib
 import json
 import re
+import zipfile
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from dataset.synthetic.colours import name_colour
 
 SPLITS = ("train", "held-out")
 HELD_OUT_SHARE = 0.15
+MODELS = "sweethome3d-furniture"  # how the source of a rendered 3D model begins
 _CACHED_SPRITES = 512
 
 
@@ -127,21 +129,40 @@ def read_emoji(pictures: dict[str, bytes], labels: bytes, source: str) -> list[S
     return sprites
 
 
-def read_folder(folder: Path | str) -> list[Sprite]:
-    """The sprites of a folder whose `index.json` lists {"file", "name", "category", "keywords", "source"}."""
-    folder = Path(folder)
+def read_pack(path: Path | str) -> list[Sprite]:
+    """The sprites of a folder or .zip file whose `index.json` lists them.
+
+    An entry is {"file", "name", "category", "keywords", "source"}.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = {file.relative_to(path).as_posix(): file.read_bytes() for file in sorted(path.rglob("*.*"))}
+    else:
+        with zipfile.ZipFile(path) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+    if "index.json" not in files:
+        raise ValueError(f"expected {path} to be a sprite pack with an index.json; it has none")
     return [
         Sprite(
-            key=entry["file"],
+            key=f"{path.stem}/{entry['file']}",
             name=entry["name"],
             category=entry["category"],
-            concept=entry.get("concept") or concept_of(entry["name"]),
-            keywords=tuple(entry.get("keywords", ())),
-            encoded=(folder / entry["file"]).read_bytes(),
-            source=entry.get("source", folder.name),
+            concept=concept_of(entry["name"]),
+            keywords=tuple(entry["keywords"]),
+            encoded=files[entry["file"]],
+            source=entry["source"],
         )
-        for entry in json.loads((folder / "index.json").read_text())
+        for entry in json.loads(files["index.json"])
     ]
+
+
+def draw_variant(rng: np.random.Generator, variants: list[Sprite]) -> Sprite:
+    """One of several sprites of a name; rendered 3D models, which look most real, twice as often."""
+    sources = sorted({sprite.source.partition("/")[0] for sprite in variants})
+    shares = np.array([2.0 if source == MODELS else 1.0 for source in sources])
+    source = sources[rng.choice(len(sources), p=shares / shares.sum())]
+    variants = [sprite for sprite in variants if sprite.source.startswith(source)]
+    return variants[rng.integers(len(variants))]
 
 
 class AssetLibrary:
@@ -160,6 +181,10 @@ class AssetLibrary:
         self._decoded: dict[int, np.ndarray] = {}
         self._cache: OrderedDict[str, np.ndarray] = OrderedDict()
         self._colours: dict[str, str | None] = {}
+        self._names_in: dict[tuple[str, frozenset[str]], tuple[str, ...]] = {}
+        self._by_name: dict[tuple[str, str], list[Sprite]] = {}
+        for sprite in self.sprites:
+            self._by_name.setdefault((split_of(sprite.concept), sprite.name), []).append(sprite)
         self._by_split = {
             split: [sprite for sprite in self.sprites if split_of(sprite.concept) == split]
             for split in SPLITS
@@ -170,6 +195,21 @@ class AssetLibrary:
         if split not in SPLITS:
             raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
         return self._by_split[split]
+
+    def names_in(self, split: str, categories: frozenset[str]) -> tuple[str, ...]:
+        """The sorted names of a split's sprites of some categories."""
+        key = (split, categories)
+        if key not in self._names_in:
+            found = {sprite.name for sprite in self.of_split(split) if sprite.category in categories}
+            self._names_in[key] = tuple(sorted(found))
+        return self._names_in[key]
+
+    def draw_named(self, rng: np.random.Generator, split: str, names: tuple[str, ...]) -> Sprite | None:
+        """A sprite of one of the names, each equally likely whatever its number of variants; None if none."""
+        present = [name for name in names if (split, name) in self._by_name]
+        if not present:
+            return None
+        return draw_variant(rng, self._by_name[split, present[rng.integers(len(present))]])
 
     def names(self, split: str) -> set[str]:
         """All object names of a split."""

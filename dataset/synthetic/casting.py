@@ -6,26 +6,34 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from dataset.synthetic.assets import AssetLibrary, Sprite
+from dataset.synthetic.assets import MODELS, AssetLibrary, Sprite, draw_variant
 from dataset.synthetic.colours import name_colour
 from dataset.synthetic.compounds import compose
 
 # How often a category is cast, relative to 1: real videos are of people, animals and vehicles.
-_WEIGHTS = {"person": 4.0, "animal": 4.5, "vehicle": 3.5, "bird": 2.5, "boat": 1.5, "aircraft": 1.2, "insect": 1.2,
-            "reptile": 1.2, "sea animal": 1.2, "furniture": 1.2, "weather": 0.5, "ornament": 0.3, "money": 0.4,
-            "mail": 0.5, "attraction": 0.5, "building": 0.6, "street sign": 0.5, "character": 0.6}  # fmt: skip
+_WEIGHTS = {"person": 4.0, "animal": 4.5, "vehicle": 3.5, "bird": 2.5, "boat": 1.5, "aircraft": 1.2,
+            "insect": 1.2,
+            "reptile": 1.2, "sea animal": 1.2, "furniture": 1.2, "weather": 0.5, "ornament": 0.3,
+            "money": 0.4,
+            "mail": 0.5, "attraction": 0.5, "building": 0.6, "street sign": 0.5,
+            "character": 0.6}  # fmt: skip
 _LIVING = frozenset({"person", "animal", "bird", "reptile", "insect", "sea animal", "character"})
 _MOBILE = _LIVING | {"vehicle", "boat", "aircraft", "toy", "sports equipment"}
-_TUMBLING = frozenset({"fruit", "vegetable", "food", "dessert", "tool", "stationery", "toy", "sports equipment",
+_TUMBLING = frozenset({"fruit", "vegetable", "food", "dessert", "tool", "stationery", "toy",
+                       "sports equipment",
                        "money", "mail", "jewellery", "award", "device", "kitchenware", "book", "insect",
                        "aircraft", "sea animal", "cosmetic", "medical equipment"})  # fmt: skip
-_REPAINTED = frozenset({"vehicle", "clothing", "toy", "container", "household item", "furniture", "device", "boat",
+_REPAINTED = frozenset({"vehicle", "clothing", "toy", "container", "household item", "furniture", "device",
+                        "boat",
                         "stationery", "book", "kitchenware", "musical instrument", "aircraft", "tool",
-                        "sports equipment", "mail", "decoration", "craft supply", "sound device"})  # fmt: skip
+                        "sports equipment", "mail", "decoration", "craft supply",
+                        "sound device"})  # fmt: skip
 
 # Most emoji of people are heads; those that do something have a whole body, as people in videos do.
 _WHOLE = re.compile(r"ing\b|ist\b|skier|snowboarder|jockey|wheelchair|cane|ninja|astronaut|merm")
 _WHOLE_SHARE = 0.7
+# Rendered 3D models look more like what a camera sees than emoji do.
+_MODELS_SHARE = 0.45
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,13 +85,12 @@ def _role_of(sprite: Sprite, assets: AssetLibrary, rng: np.random.Generator) -> 
 def _pick(rng: np.random.Generator, sprites: list[Sprite]) -> Sprite:
     """A random concept, then a random name of it, then a random variant, so that variants do not count."""
     if sprites[0].category == "person" and rng.random() < _WHOLE_SHARE:
-        sprites = [sprite for sprite in sprites if _WHOLE.search(sprite.name)] or sprites
+        sprites = [s for s in sprites if s.source.startswith(MODELS) or _WHOLE.search(s.name)] or sprites
     concepts = sorted({sprite.concept for sprite in sprites})
     concept = concepts[rng.integers(len(concepts))]
     names = sorted({sprite.name for sprite in sprites if sprite.concept == concept})
     name = names[rng.integers(len(names))]
-    variants = [sprite for sprite in sprites if sprite.name == name]
-    return variants[rng.integers(len(variants))]
+    return draw_variant(rng, [sprite for sprite in sprites if sprite.name == name])
 
 
 def cast_roles(
@@ -141,6 +148,8 @@ def cast_roles(
             ]
             if not pool:
                 break
+            if rng.random() < _MODELS_SHARE:
+                pool = [other for other in pool if other.source.startswith(MODELS)] or pool
             sprite = _pick(rng, pool)
         chosen.append(sprite)
         roles.append(_role_of(sprite, assets, rng))

@@ -10,23 +10,62 @@ import cv2
 import numpy as np
 
 from dataset.synthetic.assets import AssetLibrary, Sprite
+from dataset.synthetic.supports import draw_support
 
-RIDDEN = ("bicycle", "motorcycle", "scooter", "kick scooter", "skateboard", "sled", "horse", "elephant", "camel",
-          "donkey", "water buffalo", "cow", "zebra", "llama", "snowboard", "tractor", "carousel horse")  # fmt: skip
-ENTERED = ("basket", "bucket", "bathtub", "canoe", "speedboat", "shopping cart", "cardboard box",
-           "barrel", "bowl", "backpack", "wheelchair", "luggage", "pot of stew",
-           "handbag")  # fmt: skip
-HELD = ("umbrella", "balloon", "kite", "broom", "lollipop", "ice cream cone", "guitar", "hammer", "axe", "flag",
-        "bouquet", "lantern", "trumpet", "fishing rod", "magic wand", "pencil", "carrot", "microphone", "violin",
-        "magnifying glass", "megaphone", "paintbrush", "key", "bell")  # fmt: skip
-WORN = ("top hat", "crown", "cap", "graduation cap", "sun hat", "military helmet", "rescue worker's helmet",
-        "headphone")  # fmt: skip
-PULLING = ("horse", "donkey", "ox", "camel", "cow", "goat", "dog", "llama", "water buffalo", "ram", "elephant",
-           "moose", "zebra", "deer", "turtle", "raccoon", "hippopotamus")  # fmt: skip
-PULLED = ("sled", "shopping cart", "railway car", "barrel", "cart", "auto rickshaw", "canoe")
+RIDDEN = (
+    "bicycle", "motorcycle", "scooter", "kick scooter", "skateboard", "sled", "horse", "elephant", "camel",
+    "donkey", "water buffalo", "cow", "zebra", "llama", "snowboard", "tractor", "carousel horse", "tricycle",
+    "rocking horse", "exercise bike", "lawn mower",
+)  # fmt: skip
+ENTERED = (
+    "basket", "bucket", "bathtub", "canoe", "speedboat", "shopping cart", "cardboard box", "barrel", "bowl",
+    "backpack", "luggage", "pot of stew", "handbag", "rowboat", "wheelbarrow", "stroller", "crate", "cot",
+    "laundry basket", "shopping basket", "clay pot", "planter",
+)  # fmt: skip
+SAT_UPON = (
+    "chair", "armchair", "sofa", "bench", "stool", "bar stool", "deck chair", "bed", "table", "desk", "swing",
+    "wheelchair", "wicker armchair", "wooden bench", "rock", "pallet", "high chair", "pouffe", "hammock",
+    "trampoline", "coffee table", "wooden table",
+)  # fmt: skip
+HELD = (
+    "umbrella", "balloon", "kite", "broom", "lollipop", "ice cream cone", "guitar", "hammer", "axe",
+    "bouquet",
+    "lantern", "trumpet", "fishing rod", "magic wand", "pencil", "carrot", "microphone", "violin",
+    "magnifying glass", "megaphone", "paintbrush", "key", "bell", "shovel", "tennis racket",
+    "electric guitar",
+    "suitcase", "briefcase", "handbag", "parasol", "book", "laptop", "soccer ball", "basketball",
+)  # fmt: skip
+AT_THE_TOP = frozenset({"balloon", "kite", "umbrella", "parasol"})
+WORN = (
+    "top hat", "crown", "cap", "graduation cap", "sun hat", "military helmet", "rescue worker's helmet",
+    "headphone", "hat", "helmet",
+)  # fmt: skip
+PULLING = (
+    "horse", "donkey", "ox", "camel", "cow", "goat", "dog", "llama", "water buffalo", "ram", "elephant",
+    "moose", "zebra", "deer", "turtle", "raccoon", "hippopotamus",
+)  # fmt: skip
+PULLED = (
+    "sled",
+    "shopping cart",
+    "railway car",
+    "barrel",
+    "auto rickshaw",
+    "canoe",
+    "wheelbarrow",
+    "rowboat",
+)
+SITTING = ("sitting man", "sitting woman", "sitting boy", "sitting girl")
+PEOPLE = frozenset({"person"})
 ALIVE = frozenset({"animal", "bird", "reptile", "insect", "character", "person", "toy"})
-SMALL = frozenset({"food", "dessert", "drink", "fruit", "vegetable", "toy", "book", "device", "container", "flower",
-                   "kitchenware", "plant", "timepiece", "award", "money", "tool", "household item"})  # fmt: skip
+SMALL = frozenset(
+    """food dessert drink fruit vegetable toy book device container flower kitchenware plant timepiece award
+    money tool""".split()
+) | {"household item", "musical instrument"}  # fmt: skip
+FLAT = frozenset({"skateboard", "sled", "snowboard"})
+_KINDS = {
+    "riding": 0.24, "in": 0.12, "holding": 0.14, "wearing": 0.05, "pulling": 0.1, "on support": 0.13,
+    "on": 0.16, "carrying": 0.06,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,21 +83,23 @@ class Compound:
 
 def with_article(noun: str) -> str:
     """ "a monkey", "an owl", "cherries"."""
-    plural = (
-        noun.endswith("s")
-        and not noun.endswith(("ss", "us", "glasses"))
-        or noun.startswith(("people", "men", "women"))
-    )
-    if plural:
+    ends_like_plural = noun.endswith("s") and not noun.endswith(("ss", "us"))
+    if ends_like_plural or noun.startswith(("people", "men", "women")):
         return noun
-    return ("an " if noun[0].lower() in "aeiou" and not noun.startswith(("uni", "one")) else "a ") + noun
+    vowel = noun[0].lower() in "aeiou" and not noun.startswith(("uni", "one"))
+    return f"{'an' if vowel else 'a'} {noun}"
 
 
-def _lay(base: np.ndarray, other: np.ndarray, height: float, x: float, y: float, behind: bool) -> np.ndarray:
-    """Put `other` on `base`: `height` of base heights tall, its centre at (x, y) in base extents."""
+def lay(base: np.ndarray, other: np.ndarray, height: float, x: float, y: float, behind: bool) -> np.ndarray:
+    """Put one cut-out on another: uint8 [H, W, 4], RGBA, as large as both need.
+
+    Args:
+        height: How tall `other` becomes, in heights of `base`.
+        x, y: Where its centre comes to lie, in extents of `base`.
+        behind: Whether `base` covers it.
+    """
     scale = height * base.shape[0] / other.shape[0]
-    limit = 2.2 * base.shape[1] / max(1.0, other.shape[1] * scale)
-    scale *= min(1.0, limit)
+    scale *= min(1.0, 2.2 * base.shape[1] / max(1.0, other.shape[1] * scale))
     size = (max(2, round(other.shape[1] * scale)), max(2, round(other.shape[0] * scale)))
     small = cv2.resize(other, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     left, top = round(x * base.shape[1] - size[0] / 2), round(y * base.shape[0] - size[1] / 2)
@@ -77,148 +118,90 @@ def _lay(base: np.ndarray, other: np.ndarray, height: float, x: float, y: float,
     return np.concatenate([colour / np.maximum(alpha, 1e-6), alpha * 255], axis=2).round().astype(np.uint8)
 
 
-def _draw_support(rng: np.random.Generator, kind: str, width: int) -> np.ndarray:
-    """A drawn branch, table, box, rug or cart: uint8 [H, W, 4], about `width` pixels wide."""
-    height = {"branch": 0.22, "table": 0.6, "box": 0.55, "pedestal": 0.8, "cart": 0.62}[kind] * width
-    height = int(height)
-    mask = np.zeros((height, width), np.uint8)
-    tone = np.array(
-        [[120, 85, 55], [150, 110, 70], [90, 70, 55], [170, 165, 155], [110, 60, 45]][rng.integers(5)], float
-    )
-    if kind == "branch":
-        rows = np.linspace(0.35, 0.55, 9) + rng.normal(0, 0.06, 9)
-        points = np.stack([np.linspace(0, width, 9), rows * height], axis=1).astype(np.int32)
-        cv2.polylines(mask, [points.reshape(-1, 1, 2)], False, 255, max(4, int(height * 0.22)), cv2.LINE_AA)
-        for _ in range(rng.integers(2, 5)):
-            start = points[rng.integers(1, 8)]
-            end = start + (rng.integers(-30, 30), rng.choice([-1, 1]) * height // 2)
-            cv2.line(
-                mask, tuple(map(int, start)), tuple(map(int, end)), 255, max(2, height // 12), cv2.LINE_AA
-            )
-    elif kind in ("table", "pedestal"):
-        top = max(6, height // 6)
-        cv2.rectangle(mask, (0, 0), (width - 1, top), 255, -1)
-        inset, leg = (width // 12, width // 10) if kind == "table" else (width // 3, width // 3)
-        cv2.rectangle(mask, (inset, top), (inset + leg, height - 1), 255, -1)
-        cv2.rectangle(mask, (width - 1 - inset - leg, top), (width - 1 - inset, height - 1), 255, -1)
-    elif kind == "box":
-        cv2.rectangle(mask, (0, 0), (width - 1, height - 1), 255, -1)
-    else:
-        cv2.rectangle(mask, (0, height // 8), (width - 1, int(height * 0.6)), 255, -1)
-        for share in (0.22, 0.78):
-            cv2.circle(
-                mask, (int(width * share), int(height * 0.7)), int(height * 0.28), 255, -1, cv2.LINE_AA
-            )
-    grain = (
-        cv2.GaussianBlur(rng.normal(0, 1, (height, width)).astype(np.float32), (0, 0), sigmaX=12, sigmaY=1)
-        * 60
-    )
-    picture = tone + grain[..., None] + np.linspace(22, -22, height)[:, None, None]
-    if kind == "cart":
-        for share in (0.22, 0.78):
-            centre = (int(width * share), int(height * 0.7))
-            radius = int(height * 0.28)
-            cv2.circle(picture, centre, radius, (35, 32, 30), max(3, radius // 4), cv2.LINE_AA)
-            for angle in np.arange(0, np.pi, np.pi / 4):
-                spoke = (int(radius * np.cos(angle)), int(radius * np.sin(angle)))
-                cv2.line(picture, (centre[0] - spoke[0], centre[1] - spoke[1]), (centre[0] + spoke[0], centre[1] + spoke[1]),
-                         (60, 50, 40), 3, cv2.LINE_AA)  # fmt: skip
-    return np.dstack([np.clip(picture, 0, 255).astype(np.uint8), mask])
+def _choose(rng: np.random.Generator, library: AssetLibrary, split: str, kind: str):
+    """Two sprites for a kind of compound; the second may be None where a drawn support will do."""
+
+    def named(*names: str) -> Sprite | None:
+        return library.draw_named(rng, split, names)
+
+    def of(categories: frozenset[str]) -> Sprite | None:
+        return library.draw_named(rng, split, library.names_in(split, categories))
+
+    others = {"riding": RIDDEN, "in": ENTERED, "holding": HELD, "wearing": WORN, "on": SAT_UPON}
+    draw = rng.random()
+    if kind == "pulling":
+        return named(*PULLING), (named(*PULLED) if draw < 0.5 else None)
+    if kind == "carrying":
+        return of(ALIVE), of(ALIVE | SMALL)
+    if kind == "on support":
+        return of(ALIVE if draw < 0.6 else SMALL), None
+    second = named(*others[kind])
+    if kind in ("riding", "on", "in") and draw < 0.35:
+        return named(*SITTING) or of(PEOPLE), second
+    if kind in ("riding", "holding") and draw < 0.55:
+        return of(PEOPLE), second
+    return of(SMALL if kind == "on" and draw > 0.7 else ALIVE), second
+
+
+def _assemble(
+    rng: np.random.Generator, kind: str, main: np.ndarray, second: np.ndarray, name: str
+) -> np.ndarray:
+    """Lay the two pictures of a compound together; `name` is the second one's."""
+    side = 0.5 + rng.uniform(-0.06, 0.06)
+    if kind == "riding":
+        flat = name in FLAT
+        size = rng.uniform(1.5, 2.4) if flat else rng.uniform(0.75, 1.1)
+        return lay(second, main, size, side, (0.3 if flat else 0.42) - 0.42 * size, behind=not flat)
+    if kind == "in":
+        size = rng.uniform(0.7, 1.05)
+        return lay(second, main, size, side, 0.4 - 0.42 * size, behind=True)
+    if kind == "holding":
+        across, size = rng.choice([-0.06, 1.06]), rng.uniform(0.35, 0.75)
+        height = 0.55 - 0.4 * size if name in AT_THE_TOP else rng.uniform(0.4, 0.6)
+        return lay(main, second, size, across, height, behind=False)
+    if kind == "wearing":
+        size = rng.uniform(0.3, 0.42)
+        return lay(main, second, size, side, 0.02 - size * 0.15, behind=False)
+    if kind == "pulling":
+        size, direction = rng.uniform(0.9, 1.3), rng.choice([-1, 1])
+        return lay(
+            second, main, size, 0.5 + direction * rng.uniform(0.85, 1.0), 0.95 - size / 2, behind=False
+        )
+    if kind == "carrying":
+        size = rng.uniform(0.4, 0.7)
+        return lay(main, second, size, side, 0.12 - size / 2, behind=True)
+    if kind == "on":
+        size = rng.uniform(0.55, 0.95)
+        return lay(second, main, size, side, 0.45 - size / 2, behind=False)
+    size = rng.uniform(0.55, 0.85) * second.shape[1] / second.shape[0]
+    return lay(second, main, size, side, (0.45 if name == "branch" else 0.1) - size / 2, behind=False)
 
 
 def compose(rng: np.random.Generator, library: AssetLibrary, split: str) -> Compound | None:
-    """Draw a compound thing from the sprites of one split, or None if the drawn kind cannot be made of them."""
-    sprites = library.of_split(split)
-    named: dict[str, list[Sprite]] = {}
-    for sprite in sprites:
-        named.setdefault(sprite.name, []).append(sprite)
+    """Draw a compound thing from the sprites of one split.
 
-    def any_of(names: tuple[str, ...]) -> Sprite | None:
-        present = [name for name in names if name in named]
-        if not present:
-            return None
-        variants = named[present[rng.integers(len(present))]]
-        return variants[rng.integers(len(variants))]
-
-    def any_in(categories: frozenset[str]) -> Sprite | None:
-        """Every name is equally likely, whatever its number of variants."""
-        names = sorted({sprite.name for sprite in sprites if sprite.category in categories})
-        return any_of(tuple(names))
-
-    kind = rng.choice(["ride", "inside", "hold", "wear", "pull", "on support", "on thing", "carry"],
-                      p=[0.24, 0.12, 0.14, 0.06, 0.12, 0.18, 0.08, 0.06])  # fmt: skip
-    main = any_in(SMALL if kind == "on thing" else ALIVE)
-    if kind in ("ride", "hold") and rng.random() < 0.3:
-        main = any_in(frozenset({"person"})) or main
-    other = {
-        "ride": RIDDEN, "inside": ENTERED, "hold": HELD, "wear": WORN, "pull": PULLED,
-    }.get(kind)  # fmt: skip
-    second = any_of(other) if other else None
-    if kind == "pull":
-        main = any_of(PULLING)
-        second = second if rng.random() < 0.5 else None
-    if main is None or (other and kind != "pull" and second is None):
+    Returns:
+        None if the kind that was drawn cannot be made of them.
+    """
+    kinds = list(_KINDS)
+    kind = kinds[rng.choice(len(kinds), p=list(_KINDS.values()))]
+    main, second = _choose(rng, library, split, kind)
+    may_be_drawn = kind in ("on support", "pulling")
+    if main is None or (second is None and not may_be_drawn):
         return None
     if second is not None and second.concept == main.concept:
         return None
-    picture = library.picture(main)
-    side = rng.uniform(-0.06, 0.06)
-    if kind == "ride":
-        base = library.picture(second)
-        flat = second.name in ("skateboard", "sled", "snowboard")
-        size = rng.uniform(1.5, 2.4) if flat else rng.uniform(0.75, 1.1)
-        joined = _lay(
-            base, picture, size, 0.5 + side, -0.42 * size + (0.3 if flat else 0.42), behind=not flat
-        )
-        word, parts = "riding", (main.name, second.name)
-    elif kind == "inside":
-        size = rng.uniform(0.7, 1.05)
-        joined = _lay(library.picture(second), picture, size, 0.5 + side, 0.4 - 0.42 * size, behind=True)
-        word, parts = "in", (main.name, second.name)
-    elif kind == "hold":
-        across, size = rng.choice([-0.06, 1.06]), rng.uniform(0.45, 0.8)
-        height = (
-            0.55 - 0.4 * size if second.name in ("balloon", "kite", "umbrella") else rng.uniform(0.4, 0.6)
-        )
-        joined = _lay(picture, library.picture(second), size, across, height, behind=False)
-        word, parts = "holding", (main.name, second.name)
-    elif kind == "wear":
-        size = rng.uniform(0.3, 0.42)
-        joined = _lay(picture, library.picture(second), size, 0.5 + side, 0.02 - size * 0.15, behind=False)
-        word, parts = "wearing", (main.name, second.name)
-    elif kind == "pull":
-        base = library.picture(second) if second else _draw_support(rng, "cart", 256)
-        direction = rng.choice([-1, 1])
-        size = rng.uniform(0.9, 1.3)
-        joined = _lay(
-            base, picture, size, 0.5 + direction * rng.uniform(0.85, 1.0), 0.95 - size / 2, behind=False
-        )
-        word, parts = "pulling", (main.name, second.name if second else "cart")
-    elif kind == "carry":
-        passenger = any_in(ALIVE | SMALL)
-        if passenger is None or passenger.concept == main.concept:
-            return None
-        size = rng.uniform(0.4, 0.7)
-        joined = _lay(picture, library.picture(passenger), size, 0.5 + side, 0.12 - size / 2, behind=True)
-        word, second, parts = "carrying", passenger, (main.name, passenger.name)
-    elif kind == "on thing":
-        base = any_in(frozenset({"furniture", "vehicle", "animal", "container", "book"}))
-        if base is None or base.concept == main.concept:
-            return None
-        size = rng.uniform(0.45, 0.8)
-        joined = _lay(library.picture(base), picture, size, 0.5 + side, 0.14 - size / 2, behind=False)
-        word, second, parts = "on", base, (main.name, base.name)
+    if second is not None:
+        support, base = second.name, library.picture(second)
     else:
-        support = ["branch", "table", "box", "pedestal"][rng.integers(4)]
-        if main.category == "bird":
-            support = "branch"
-        base = _draw_support(rng, support, 256)
-        size = rng.uniform(0.55, 0.85) * 256 / base.shape[0]
-        joined = _lay(
-            base, picture, size, 0.5 + side, (0.45 if support == "branch" else 0.1) - size / 2, behind=False
-        )
-        word, parts = "on", (main.name, support)
-    phrase = f"{main.name} {word} {with_article(parts[1])}"
-    keywords = tuple(sorted({*main.keywords, *(second.keywords if second else ()), word, *parts[1].split()}))
+        supports = ("branch", "table", "box", "pedestal")
+        support = "branch" if main.category == "bird" else supports[rng.integers(4)]
+        support = "cart" if kind == "pulling" else support
+        base = draw_support(rng, support, 256)
+    name = main.name.removeprefix("sitting ")
+    word = kind.removesuffix(" support")
+    phrase = f"{name} {word} {with_article(support)}"
+    keywords = {*main.keywords, *(second.keywords if second else ()), word, *support.split()}
     concepts = (main.concept, *((second.concept,) if second else ()))
-    return Compound(joined, main.name, main.category, parts, phrase, keywords, concepts)
+    picture = _assemble(rng, kind, library.picture(main), base, support)
+    return Compound(picture, name, main.category, (name, support), phrase, tuple(sorted(keywords)), concepts)

@@ -1,18 +1,23 @@
 """Opens the public archives from which videos are made, as one `AssetLibrary`.
 
-    assets = open_library([fetch(name) for name in PUBLIC_FILES])      # `fetch` is visa.downloads.fetch
+    assets = open_library([fetch(name) for name in PUBLIC_FILES])     # `fetch` is visa.downloads.fetch
 
-Archives are recognised by the start of their file names; a folder is taken as a sprite folder. Each is read
-without unpacking it to disk: npm archives (.tgz), wheels (.whl) and Debian packages (.deb).
+Archives are recognised by the start of their file names; a folder or a .zip file is taken as a sprite pack.
+Each is read without unpacking it to disk: npm archives (.tgz), Debian packages (.deb) and .zip files. The
+package of 3D models is rendered into a sprite pack, which is kept beside it for the next time.
 """
 
 import io
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from dataset.synthetic.assets import AssetLibrary, read_emoji, read_folder
+from tqdm import tqdm
+
+from dataset.synthetic.assets import AssetLibrary, read_emoji, read_pack
+from dataset.synthetic.models3d import render_pack
 
 # What a training run fetches, in the order in which it is read.
 PUBLIC_FILES = (
@@ -20,7 +25,10 @@ PUBLIC_FILES = (
     "asturur-noto-emoji-3.0.3.tgz",
     "emojibase-data-17.0.0.tgz",
     "budgie-backgrounds_3.0-1_all.deb",
+    "sweethome3d-furniture_1.8-1_all.deb",
 )
+
+MODELS_PACK = "models3d-sprites.zip"
 
 # Photographs without a nameable thing that no mask would cover.
 _SCENIC = frozenset(
@@ -65,8 +73,28 @@ def read_members(path: Path | str, wanted: Callable[[str], bool]) -> Iterator[tu
                 yield member.name, archive.extractfile(member).read()
 
 
-def open_library(paths: Iterable[Path | str]) -> AssetLibrary:
-    """Read archives and sprite folders into one library, in the order given.
+def render_models(package: Path | str, pack: Path | str, processes: int = 1) -> int:
+    """Render the package of 3D models into a sprite pack (once; minutes) and return the number of sprites."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in read_members(package, lambda name: name.endswith(".sh3f")):
+            (Path(folder) / Path(name).name).write_bytes(content)
+        return render_pack(
+            Path(folder),
+            pack,
+            processes,
+            lambda made, total: tqdm(made, total=total, unit="model", desc="render"),
+        )
+
+
+def open_library(
+    paths: Iterable[Path | str], cache: Path | str | None = None, processes: int = 1
+) -> AssetLibrary:
+    """Read archives and sprite packs into one library, in the order given.
+
+    Args:
+        paths: Any of `PUBLIC_FILES`, folders or .zip files with an index.json.
+        cache: Where the pictures of the 3D models are kept; beside their package for None.
+        processes: How many 3D models to render at once, the first time.
 
     Raises:
         ValueError: an archive is not one of those known here, emoji came without labels or labels without
@@ -74,8 +102,14 @@ def open_library(paths: Iterable[Path | str]) -> AssetLibrary:
     """
     sprites, photographs, pictures, labels = [], [], {}, None
     for path in map(Path, paths):
-        if path.is_dir():
-            sprites += read_folder(path)
+        if path.is_dir() or path.suffix == ".zip":
+            sprites += read_pack(path)
+        elif path.name.startswith("sweethome3d-furniture"):
+            pack = (Path(cache) if cache else path.parent) / MODELS_PACK
+            if not pack.is_file():
+                pack.parent.mkdir(parents=True, exist_ok=True)
+                render_models(path, pack, processes)
+            sprites += read_pack(pack)
         elif path.name.startswith("fluent-emoji-3d"):
             pictures["fluent"] = dict(read_members(path, lambda name: name.endswith(".webp")))
         elif path.name.startswith("asturur-noto-emoji"):

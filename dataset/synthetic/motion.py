@@ -56,6 +56,58 @@ def _outside(rng: np.random.Generator, half_width: float, half_height: float, lo
     return np.array([rng.uniform(0.2, 0.8), -half_height - 0.02 if side == 2 else 1 + half_height + 0.02])
 
 
+def _travel(rng: np.random.Generator, kind: str, time: np.ndarray, home: np.ndarray) -> np.ndarray:
+    """A way through the frame, seen from end to end: float [T, 2]."""
+    direction = rng.uniform(0, 2 * np.pi) if rng.random() < 0.35 else rng.choice([0.0, np.pi])
+    way = np.array([np.cos(direction), 0.8 * np.sin(direction)]) * rng.uniform(0.25, 0.6)
+    progress = time
+    if kind == "stop and go":
+        stop = rng.uniform(0.3, 0.7)
+        progress = np.interp(time, [0, 0.45, 0.65, 1], [0, stop, stop, 1])
+    origin, target = np.clip(home - way / 2, 0.12, 0.88), np.clip(home + way / 2, 0.12, 0.88)
+    centres = origin + (target - origin) * progress[:, None]
+    if kind == "arc":
+        centres[:, 1] -= rng.uniform(0.1, 0.3) * np.sin(np.pi * progress)
+    if kind == "bounce":
+        centres[:, 1] -= rng.uniform(0.08, 0.25) * np.abs(np.sin(np.pi * progress * rng.integers(2, 4)))
+    return centres
+
+
+def _cross_the_edge(
+    rng: np.random.Generator,
+    kind: str,
+    time: np.ndarray,
+    home: np.ndarray,
+    half_size: tuple[float, float],
+    upright: bool,
+) -> np.ndarray:
+    """A way into the frame, out of it, or through it: float [T, 2]."""
+    if kind == "pass":
+        side = rng.choice([-1.0, 1.0])
+        begin, end = rng.uniform(-0.15, 0.3), rng.uniform(0.75, 1.25)
+        share = (time - begin) / (end - begin) - 0.5
+        across = 0.5 + side * share * (1 + 2 * half_size[0] + 0.04)
+        return np.stack([across, home[1] + rng.uniform(-0.1, 0.1) * share], axis=1)
+    outside = _outside(rng, *half_size, low=upright)
+    outside[1] = home[1] if upright else outside[1]
+    begin = rng.uniform(0.1, 0.55)
+    end = min(1.0, begin + rng.uniform(0.25, 0.45))
+    share = _ease(np.clip(((time if kind == "enter" else 1 - time) - begin) / (end - begin), 0, 1))
+    return outside + (home - outside) * share[:, None]
+
+
+def _stay_about(rng: np.random.Generator, kind: str, time: np.ndarray, home: np.ndarray) -> np.ndarray:
+    """A course that never goes far from its middle: float [T, 2]."""
+    if kind == "wander":
+        return home + 0.14 * np.stack([_smooth_noise(rng, time), 0.7 * _smooth_noise(rng, time)], axis=1)
+    if kind == "circle":
+        angle = 2 * np.pi * (time * rng.uniform(0.6, 1.3) + rng.random())
+        return home + rng.uniform(0.08, 0.16) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    if kind in ("approach", "recede"):
+        return home + rng.uniform(-0.12, 0.12, 2) * (time - 0.5)[:, None]
+    return np.repeat(home[None], len(time), axis=0)
+
+
 def make_track(
     rng: np.random.Generator,
     num_frames: int,
@@ -84,49 +136,16 @@ def make_track(
         np.arange(num_frames) / max(1, num_frames - 1) if num_frames > 1 else np.array([0.5])
     )
     home = np.array(home, float)
-    progress = time
-    centres = np.repeat(home[None], num_frames, axis=0)
     scales = np.ones(num_frames)
     if kind in ("linear", "arc", "stop and go", "bounce"):
-        direction = rng.uniform(0, 2 * np.pi) if rng.random() < 0.35 else rng.choice([0.0, np.pi])
-        length = rng.uniform(0.25, 0.6)
-        way = np.array([np.cos(direction), 0.8 * np.sin(direction)]) * length
-        if kind == "stop and go":
-            stop = rng.uniform(0.3, 0.7)
-            progress = np.where(
-                time < 0.45,
-                stop * time / 0.45,
-                np.where(time > 0.65, stop + (1 - stop) * (time - 0.65) / 0.35, stop),
-            )
-        origin = np.clip(home - way / 2, 0.12, 0.88)
-        target = np.clip(home + way / 2, 0.12, 0.88)
-        centres = origin + (target - origin) * progress[:, None]
-        if kind == "arc":
-            centres[:, 1] -= rng.uniform(0.1, 0.3) * np.sin(np.pi * progress)
-        if kind == "bounce":
-            centres[:, 1] -= rng.uniform(0.08, 0.25) * np.abs(np.sin(np.pi * progress * rng.integers(2, 4)))
-    elif kind == "wander":
-        centres = home + 0.14 * np.stack([_smooth_noise(rng, time), 0.7 * _smooth_noise(rng, time)], axis=1)
-    elif kind == "circle":
-        angle = 2 * np.pi * (time * rng.uniform(0.6, 1.3) + rng.random())
-        centres = home + rng.uniform(0.08, 0.16) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    elif kind in ("approach", "recede"):
+        centres = _travel(rng, kind, time, home)
+    elif kind in ("enter", "leave", "pass"):
+        centres = _cross_the_edge(rng, kind, time, home, half_size, upright)
+    else:
+        centres = _stay_about(rng, kind, time, home)
+    if kind in ("approach", "recede"):
         low, high = rng.uniform(0.4, 0.65), rng.uniform(1.15, 1.5)
         scales = low * (high / low) ** (time if kind == "approach" else 1 - time)
-        centres = home + (rng.uniform(-0.12, 0.12, 2)) * (time - 0.5)[:, None]
-    elif kind in ("enter", "leave"):
-        outside = _outside(rng, *half_size, low=upright)
-        outside[1] = home[1] if upright else outside[1]
-        begin = rng.uniform(0.1, 0.55)
-        end = min(1.0, begin + rng.uniform(0.25, 0.45))
-        share = _ease(np.clip(((time if kind == "enter" else 1 - time) - begin) / (end - begin), 0, 1))
-        centres = outside + (home - outside) * share[:, None]
-    elif kind == "pass":
-        side = rng.choice([-1.0, 1.0])
-        begin, end = rng.uniform(-0.15, 0.3), rng.uniform(0.75, 1.25)
-        share = (time - begin) / (end - begin)
-        centres[:, 0] = 0.5 + side * (share - 0.5) * (1 + 2 * half_size[0] + 0.04)
-        centres[:, 1] = home[1] + rng.uniform(-0.1, 0.1) * (share - 0.5)
     if kind != "still":
         centres[:, 1] += 0.012 * liveliness * np.sin(2 * np.pi * time * rng.uniform(2, 6))
     tilt = rng.normal(0, 0.06 if upright else 0.4)

@@ -111,7 +111,7 @@ def cut(
 
 
 def _window(cutout: Cutout, frame_size: tuple[int, int]):
-    """Matching slices of the frame and of the patch: (frame rows, frame columns, patch rows, patch columns)."""
+    """Matching slices: (frame rows, frame columns, patch rows, patch columns); None if they do not meet."""
     height, width = frame_size
     top, left = max(cutout.y, 0), max(cutout.x, 0)
     bottom = min(cutout.y + cutout.patch.shape[0], height)
@@ -151,7 +151,7 @@ def _motion_kernel(velocity: tuple[float, float]) -> np.ndarray | None:
     step = np.array(velocity) / length * (size - 1) / 2
     middle = (size - 1) / 2
     start, end = (np.array([middle, middle]) + sign * step for sign in (-1, 1))
-    cv2.line(kernel, tuple(int(round(v)) for v in start), tuple(int(round(v)) for v in end), 1.0, 1)
+    cv2.line(kernel, tuple(round(v) for v in start), tuple(round(v) for v in end), 1.0, 1)
     return kernel / kernel.sum()
 
 

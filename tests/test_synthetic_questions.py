@@ -225,7 +225,8 @@ def test_places_and_events_are_those_of_the_scene(seed):
                         getattr(thing, field) if getattr(thing, field) is not None else 10**6
                         for thing in scene.objects
                     ]
-                    assert values[target.id] == min(values) and values.count(min(values)) == 1, turn.question
+                    assert values[target.id] == min(values), turn.question
+                    assert values.count(min(values)) == 1, turn.question
 
 
 @settings(max_examples=25, deadline=None)

@@ -17,7 +17,8 @@ from dataset.synthetic.lexicon_gloss import leaks
 HERE = Path(__file__).parent
 # Dictionary synonyms that nobody says, that are rude, or that mean something else to most people.
 UNSAID = frozenset(
-    """true cat|caprine animal|wood pussy|polecat|crapper|coon bear|murphy|idiot box|boob tube|
+    """laurel wreath|loudspeaker system|speaker unit|
+    true cat|caprine animal|wood pussy|polecat|crapper|coon bear|murphy|idiot box|boob tube|
     goggle box|porcupine|asphyxiator|coffin nail|ail|pigboat|moo-cow|fitch|foulmart|fret|
     swither|sinker|red hot|camelopard|individual|terpsichorean|lip rouge|merry andrew|
     grease monkey|fire-eater|office-bearer|thaumaturge|thaumaturgist|granger|sodbuster|

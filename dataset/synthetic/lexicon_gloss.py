@@ -20,6 +20,9 @@ HEAD_ENDS = frozenset(
     eaten sold""".split()
 )
 NOT_PLURAL = re.compile(r"(ss|us|is|ous|as|ics|ness|series|species)$")
+UNREADABLE = re.compile(
+    r"[^\w\s,'./-]|\d{3}|\b(genus|genera|e\.g|i\.e|etc|esp|usu|synonymous|of any of|formerly classified)\b"
+)
 # Grammar in a person's mouth rather than in a dictionary's.
 PLAIN = (
     (r"^(the|a|an) (act|state|quality) of .*", ""),
@@ -113,10 +116,7 @@ def _clause(clause: str) -> str | None:
         return None
     if not 2 <= len(words) <= 22 or words[0].lower().strip(",") in REJECTED_STARTS:
         return None
-    if re.search(
-        r"[^\w\s,'./-]|\b(genus|genera|e\.g|i\.e|etc|esp|usu|synonymous|former(ly)? classified)\b|\d{3}",
-        clause,
-    ):
+    if UNREADABLE.search(clause):
         return None
     first = words[0].lower()
     if first in ("one", "someone", "something", "anything", "a", "an", "the"):

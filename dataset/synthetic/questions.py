@@ -26,7 +26,8 @@ ASPECTS = {
     "absent": {"name": 6, "mismatch": 4, "relation": 1, "fact": 5, "riddle": 2},
 }  # fmt: skip
 TRIES = 24
-LONGEST = 200
+LONGEST = 200  # characters
+REPEATS = 0.15  # chance that a second question about the same matter is kept
 WHERE = (
     "To find {np}, which percentage mark of the video should I check?",
     "At which percentage of the video is {np} best seen?",
@@ -63,10 +64,19 @@ def ask(
             if number % 4 == 0:  # several targets for one aspect, so that rare aspects get their share
                 aspect = list(ASPECTS[kind])[int(rng.choice(len(weights), p=weights / weights.sum()))]
             turn = _draw(view, rng, kind, aspect)
-            if turn is not None and turn.question.lower() not in turns and len(turn.question) <= LONGEST:
+            if turn is None or turn.question.lower() in turns or len(turn.question) > LONGEST:
+                continue
+            said_so = any(_same_matter(turn, other) for other in turns.values())
+            if not said_so or rng.random() < REPEATS:
                 turns[turn.question.lower()] = turn
                 break
     return list(turns.values())
+
+
+def _same_matter(turn: Turn, other: Turn) -> bool:
+    """Whether two turns ask for the same thing by the same aspect, in other words perhaps."""
+    same = (turn.kind, turn.aspect, turn.object_ids) == (other.kind, other.aspect, other.object_ids)
+    return same and turn.kind != "absent"
 
 
 def _draw(view: View, rng: np.random.Generator, kind: str, aspect: str) -> Turn | None:

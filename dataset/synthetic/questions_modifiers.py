@@ -257,7 +257,14 @@ def sizes(view: View, among: list[int], rng: np.random.Generator) -> list[Modifi
             word = wording.pick(rng, words)
             if len(among) == 2 and rng.random() < 0.5:
                 word = {"biggest": "bigger", "largest": "larger", "smallest": "smaller"}[word]
-            found.append(Modifier("size", truth, before=word, clause=f"is the {word} in the picture"))
+            found.append(
+                Modifier(
+                    "size",
+                    truth,
+                    before=word,
+                    clause=f"looks the {word}" if word.endswith("est") else f"looks {word}",
+                )
+            )
     return found
 
 

@@ -180,7 +180,8 @@ def predicate(rng: np.random.Generator, phrase: str, noun: str, person: bool) ->
     if aim and not person and rng.random() < 0.45:
         return wording.say(rng, AIMS, do=aim[1])
     if phrase.startswith("can ") and rng.random() < 0.3:
-        phrase = wording.pick(rng, ("could ", "would be able to ")) + phrase[4:]
+        modals = ("could ",) if phrase.startswith("can be ") else ("could ", "would be able to ")
+        phrase = wording.pick(rng, modals) + phrase[4:]
     draw = rng.random()
     if person and draw < 0.45:
         return wording.say(rng, wording.WHO, vp=phrase)

@@ -99,7 +99,7 @@ class View:
     def _same_kind(known: Concept, asked: Concept, thing: SceneObject) -> bool | None:
         """Whether a thing may also be called what is asked for; True only where the dictionary says so."""
         if asked.synset and asked.synset in known.ancestors:
-            return True
+            return True if asked.sources else None  # without sources only the noun's last word is known
         if asked.name in thing.keywords or asked.name.split()[-1] in (
             *known.name.split(),
             *thing.phrase.split(),

@@ -293,7 +293,7 @@ def say(rng: np.random.Generator, patterns: tuple[str, ...], **parts: str) -> st
     if "np" in parts:
         parts["Np"] = parts["np"][:1].upper() + parts["np"][1:]
     text = pattern.format(**parts)
-    if text[0].isupper() and rng.random() < 0.05:
+    if text[0].isupper() and rng.random() < 0.05 and " in th" not in text:
         opening = pick(rng, ("In this video, ", "In this clip, ", "Look closely. "))
         text = opening + (text if opening.endswith(". ") else text[0].lower() + text[1:])
     if rng.random() < 0.06:

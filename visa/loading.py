@@ -1,13 +1,14 @@
 """`visa.load`: a preset's name, a preset file or a folder becomes a ready Segmenter."""
 
+import copy
 import difflib
 from pathlib import Path
 
 import torch
 import yaml
+from torch import nn
 
-from model.sam.build import build_sam
-from model.sam.segmenter import SamSegmenter
+from model.sam import Sam, SamSegmenter, build_sam, fastest_encoder_dtype
 from visa.downloads import fetch
 from visa.errors import InputError
 from visa.mask_drawing import MaskDrawing
@@ -45,6 +46,13 @@ def find_preset(model: str | Path) -> Path:
     )
 
 
+def with_decoder(sam: Sam, mask_decoder: nn.Module) -> Sam:
+    """The same SAM, its encoders shared, with another mask decoder."""
+    twin = copy.copy(sam)
+    twin._modules = {**sam._modules, "mask_decoder": mask_decoder}
+    return twin
+
+
 def load(model: str | Path = "embedded", *, device: str | torch.device | None = None) -> Segmenter:
     """Load a system, fetching its public parts into the cache the first time.
 
@@ -62,7 +70,9 @@ def load(model: str | Path = "embedded", *, device: str | torch.device | None = 
     )
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
-    sam = SamSegmenter(build_sam(segment["sam"], fetch(segment["weights"])))
+    network = build_sam(segment["sam"], fetch(segment["weights"])).to(device)
+    # MobileSAM may leave a wide frame unpadded, which spares a CPU a third of the work; the ViTs may not.
+    sam = SamSegmenter(network, pad_input=segment["pad_input"], encoder_dtype=fastest_encoder_dtype(device))
     mllm = build_mllm(
         fetch(reason["language"]),
         fetch(reason["classifier"]),
@@ -70,15 +80,17 @@ def load(model: str | Path = "embedded", *, device: str | torch.device | None = 
         read_class_names(path.parent / reason["classes"]),
         reason["area"],
     )
-    load_glue(path.parent / reason["glue"], mllm, sam.sam.mask_decoder)
+    # SAM as published draws for the tracker and proposes candidates; only a copy of its decoder is ours.
+    tuned = with_decoder(network, copy.deepcopy(network.mask_decoder))
+    load_glue(path.parent / reason["glue"], mllm, tuned.mask_decoder)
     merge_lora(mllm)
-    sam.sam.eval().requires_grad_(False).to(device)
-    mllm.eval().requires_grad_(False).to(device)
+    for part in (network, tuned, mllm):
+        part.eval().requires_grad_(False).to(device)
     options = {name: value for name, value in sample.items() if name != "sampler"}
     return Segmenter(
         mllm=mllm,
         sam=sam,
-        drawing=MaskDrawing(sam, segment["refinements"]),
+        drawing=MaskDrawing(sam, SamSegmenter(tuned, pad_input=segment["pad_input"]), **segment["drawing"]),
         propagator=load_tracker(path.parent / propagate["tracker"], sam),
         sampler=SAMPLERS[sample["sampler"]](**options),
         refusal_bias=reason["refusal_bias"],

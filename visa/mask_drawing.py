@@ -1,4 +1,10 @@
-"""From the [SEG] head to a mask: how SAM is prompted, and which of its candidates is believed."""
+"""From the [SEG] head to a mask: how SAM is prompted, and which of its candidates is believed.
+
+A decoder tuned for it draws a mask from the prompt embedding and the heat map. That mask is never far off
+but often rough; SAM's answers to points and boxes are crisp but may be of a part, or of something else. So
+SAM as published is asked at the heat's peaks and for the boxes of heat and mask, and the candidate wins that
+agrees best with the heat.
+"""
 
 from dataclasses import dataclass
 
@@ -7,12 +13,13 @@ import torch
 from torch.nn import functional
 
 from model.mllm.mllm import MLLM, Answer, Reading
-from model.prompt import BoxPrompt, EmbeddingPrompt, MaskPrompt
+from model.prompt import BoxPrompt, EmbeddingPrompt, MaskPrompt, PointPrompt
 from model.sam.segmenter import FrameFeatures, SamSegmenter
 
 SAM_STRIDE = 16
 GRID = 64  # cells along each side of SAM's padded input
 LOW_RES = 256  # pixels along each side of its mask logits
+PIXELS_PER_LOW_RES = 4
 
 
 @dataclass(frozen=True)
@@ -42,39 +49,70 @@ def heat_to_mask_prompt(heat_logits: torch.Tensor) -> MaskPrompt:
 class MaskDrawing:
     """Prompts SAM with what the [SEG] head found.
 
-    First pass: prompt embedding and heat map, with the decoder tuned for them. Then ``refinements`` passes in
-        which the
-    mask's own box, and the mask itself, prompt SAM again.
+    Args:
+        sam: as published.
+        tuned: the same with a decoder tuned for embedding and heat.
+        num_peaks: points of the heat map that SAM is asked about; 0 believes the tuned decoder alone.
+        quality_weight: what SAM's own estimate of a mask's quality counts beside agreement with the heat.
+        own_bonus: what the tuned decoder's own mask is ahead by.
     """
 
     sam: SamSegmenter
-    refinements: int = 1
+    tuned: SamSegmenter
+    num_peaks: int = 6
+    quality_weight: float = 0.2
+    own_bonus: float = 0.0
 
     def draw(self, mllm: MLLM, reading: Reading, answer: Answer, features: FrameFeatures) -> DrawnMasks:
         """Masks of the answer's [SEG] tokens on the target frame that ``features`` are of."""
         grounding = mllm.ground(reading, answer, unpadded_features(features))
-        logits = self.sam.decode(
-            features,
-            [EmbeddingPrompt(grounding.embeddings), heat_to_mask_prompt(grounding.heat_logits)],
-        ).mask_logits
-        for _ in range(self.refinements):
-            logits = self._refine(logits, features)
-        masks = self.sam.to_frame(logits, features)[:, 0] > 0
+        prompts = heat_to_mask_prompt(grounding.heat_logits)
+        own = self.tuned.decode(features, [EmbeddingPrompt(grounding.embeddings), prompts]).mask_logits
+        chosen = [
+            self._best_candidate(own[n : n + 1], heat, features) if self.num_peaks else own[n : n + 1]
+            for n, heat in enumerate(prompts.mask_logits)
+        ]
+        masks = self.sam.to_frame(torch.cat(chosen), features)[:, 0] > 0
         return DrawnMasks(masks.cpu().numpy(), grounding.heat_logits)
 
-    def _refine(self, logits: torch.Tensor, features: FrameFeatures) -> torch.Tensor:
-        """Prompt SAM with the box of each mask; a mask without pixels stays as it is."""
-        boxes, some = mask_boxes(logits[:, 0] > 0)
-        if not some.any():
-            return logits
-        scale = self.sam.sam.image_size / LOW_RES
-        again = self.sam.decode(features, [BoxPrompt(boxes * scale), MaskPrompt(logits)]).mask_logits
-        return torch.where(some[:, None, None, None], again, logits)
+    def _best_candidate(self, own: torch.Tensor, heat: torch.Tensor, features: FrameFeatures) -> torch.Tensor:
+        """The candidate [1, 1, 256, 256] that agrees best with the heat [1, 256, 256]."""
+        candidates, quality = [own[0]], [torch.full((1,), self.own_bonus)]
+        boxes, some = mask_boxes(torch.cat([own[0] > 0, heat > 0]))
+        prompts = [PointPrompt(*self._peaks(heat[0], features))]
+        if some.any():
+            prompts.append(BoxPrompt(boxes[some] * PIXELS_PER_LOW_RES))
+        for prompt in prompts:
+            for multimask in (False, True):
+                drawn = self.sam.decode(features, prompt, multimask=multimask)
+                candidates.append(drawn.mask_logits.flatten(0, 1))
+                quality.append(drawn.iou.flatten() * self.quality_weight)
+        logits = torch.cat(candidates)
+        score = agreement(logits > 0, heat.sigmoid()) + torch.cat(quality).to(logits.device)
+        return logits[score.argmax()][None, None]
+
+    def _peaks(self, heat: torch.Tensor, features: FrameFeatures) -> tuple[torch.Tensor, torch.Tensor]:
+        """The heat map's highest local maxima as points [K, 1, 2] (x, y) of SAM's input and labels [K, 1]."""
+        height, width = (max(1, size // PIXELS_PER_LOW_RES) for size in features.input_size)
+        inside = heat[:height, :width]
+        smooth = functional.avg_pool2d(inside[None, None], 5, stride=1, padding=2, count_include_pad=False)
+        highest = functional.max_pool2d(smooth, 17, stride=1, padding=8)
+        values = smooth.masked_fill(smooth < highest, -torch.inf)[0, 0].flatten()
+        top = values.topk(min(self.num_peaks, len(values)))
+        kept = top.indices[top.values > -torch.inf]
+        points = torch.stack([kept % width, kept // width], dim=-1).float() + 0.5
+        return (points * PIXELS_PER_LOW_RES)[:, None], torch.ones(len(kept), 1, device=heat.device)
+
+
+def agreement(masks: torch.Tensor, probs: torch.Tensor) -> torch.Tensor:
+    """Soft IoU [C] of masks bool [C, h, w] with probabilities [1, h, w]."""
+    overlap = (masks * probs).flatten(1).sum(1)
+    return overlap / (masks.flatten(1).sum(1) + probs.sum() - overlap).clamp(min=1e-6)
 
 
 def mask_boxes(masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Boxes float [N, 4] (x0, y0, x1, y1; x1 and y1 one past the mask) of bool [N, H, W]; bool [N]: any pixel."""
-    boxes = torch.zeros(len(masks), 4)
+    """Boxes float [N, 4] (x0, y0, x1, y1; the end excluded) of bool [N, H, W]; bool [N]: any pixel."""
+    boxes = torch.zeros(len(masks), 4, device=masks.device)
     some = masks.flatten(1).any(1)
     for index, mask in enumerate(masks):
         if some[index]:

@@ -14,6 +14,9 @@ from torch import nn
 from torch.nn import functional
 
 PROMPT_DIM = 256
+# Scales of the first word match: a question is mostly other words, so its mean is far shorter than a name.
+WORD_QUERY_GAIN = 1.5
+WORD_KEY_GAIN = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,34 @@ class GroundingHead(nn.Module):
         self.query = nn.Sequential(
             nn.Linear(hidden_dim, 2 * key_dim), nn.GELU(), nn.Linear(2 * key_dim, key_dim)
         )
-        self.query_words = nn.Linear(hidden_dim, key_dim, bias=False)
+        self.query_words = nn.Linear(hidden_dim, key_dim)
         self.key_state = nn.Sequential(nn.LayerNorm(hidden_dim), nn.Linear(hidden_dim, key_dim))
         self.key_cell = nn.Sequential(nn.LayerNorm(cell_dim), nn.Linear(cell_dim, key_dim))
-        self.key_words = nn.Linear(hidden_dim, key_dim, bias=False)
+        self.key_words = nn.Linear(hidden_dim, key_dim)
         self.key_sam = nn.Linear(sam_dim, key_dim)
         self.key_position = nn.Linear(10, key_dim)
         self.key_mix = nn.Sequential(nn.GELU(), nn.Linear(key_dim, key_dim))
         self.scale = nn.Parameter(torch.tensor(1.0))
         self.bias = nn.Parameter(torch.tensor(-2.0))
+
+    @torch.no_grad()
+    def align_words(self, embeddings: torch.Tensor) -> None:
+        """Start where a word in the question is hottest on cells that look like that word.
+
+        Both projections become the same principal axes of the word space, whitened, so that query · key
+        measures how alike two words are before anything is learnt.
+
+        Args:
+            embeddings: float [n, D], word embeddings of many names, n > key_dim.
+        """
+        mean = embeddings.mean(0)
+        _, spread, axes = torch.linalg.svd(embeddings - mean, full_matrices=False)
+        kept = min(self.query_words.out_features, len(axes))
+        whitened = axes[:kept] / (spread[:kept, None] / math.sqrt(len(embeddings)))
+        for projection, gain in ((self.query_words, WORD_QUERY_GAIN), (self.key_words, WORD_KEY_GAIN)):
+            projection.weight.zero_()
+            projection.weight[:kept] = whitened * gain
+            projection.bias.copy_(-projection.weight @ mean)
 
     def keys(
         self, states: torch.Tensor, cells: torch.Tensor, words: torch.Tensor, sam_features: torch.Tensor

@@ -83,6 +83,7 @@ class MLLM(nn.Module):
         self.language, self.tower, self.tokenizer, self.budget = language, tower, tokenizer, budget
         table = language.get_input_embeddings().weight
         self.seg_token_id = table.shape[0]
+        self.feature_dim = feature_dim
         self.packer = Packer(tokenizer, self.seg_token_id)
         self.refusal_id = self.packer.words(refusal)[0]
         hidden_dim = table.shape[1]
@@ -97,6 +98,7 @@ class MLLM(nn.Module):
         self.seg_embedding = nn.Parameter(torch.randn(hidden_dim) * scale)
         self.seg_output = nn.Parameter(torch.randn(hidden_dim) * scale)
         self.head = GroundingHead(hidden_dim, hidden_dim)
+        self.head.align_words(self.class_embeddings)
 
     @property
     def device(self) -> torch.device:

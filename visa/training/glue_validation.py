@@ -31,7 +31,7 @@ def validate_glue(
             how often the
         answer refuses; for absent ones how often it refuses; the mean IoU of masks, if they are drawn.
     """
-    drawing = MaskDrawing(sam, refinements=0)
+    drawing = MaskDrawing(sam, sam, num_peaks=0)
     examples = SceneExamples(folder, lexicon)
     sums: dict[str, list[float]] = defaultdict(list)
     for number, path in enumerate(examples.paths[:scenes]):

@@ -39,7 +39,7 @@ class SceneExamples:
                 return example
 
     def example(self, cached: CachedScene, rng: np.random.Generator) -> Example:
-        """An example of one scene; half of the clips are shown as their target frame alone, as the sampler does."""
+        """An example of one scene. Half are shown as their target frame alone, as the sampler does it."""
         turns = self.turns(cached, rng)
         alone = rng.random() < 0.5
         if alone:

@@ -1,0 +1,61 @@
+"""A training run's settings: a preset or YAML file, changed by ``key=value`` on the command line."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from visa.errors import InputError
+
+PRESETS = Path(__file__).parent.parent / "presets"
+
+
+def read_recipe(config: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Settings of a run.
+
+    Args:
+        config: a preset such as ``train/embedded``, or a YAML file.
+        overrides: ``key=value``; a dot reaches into a section (``pictures.steps=100``); values are YAML.
+
+    Raises:
+        InputError: no such preset, an unknown key (the nearest one is named), or a value of another type.
+    """
+    path = Path(config) if config.endswith(".yaml") else PRESETS / f"{config}.yaml"
+    if not path.is_file():
+        known = sorted(f"train/{preset.stem}" for preset in (PRESETS / "train").glob("*.yaml"))
+        raise InputError(f"no recipe is called {config!r}: expected a YAML file or one of {', '.join(known)}")
+    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise InputError(f"expected key=value, got {override!r}")
+        _set(recipe, key, yaml.safe_load(value))
+    return recipe
+
+
+def _set(recipe: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    place = recipe
+    for name in [*sections, last]:
+        if not isinstance(place, dict) or name not in place:
+            names = list(_keys(recipe))
+            near = difflib.get_close_matches(key, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+            raise InputError(f"the recipe has no setting {key!r}; {hint}")
+        if name is not last:
+            place = place[name]
+    old = place[last]
+    numbers = isinstance(old, int | float) and isinstance(value, int | float) and not isinstance(old, bool)
+    if not numbers and type(old) is not type(value):
+        raise InputError(f"{key} is a {type(old).__name__} such as {old!r}, got {value!r}")
+    place[last] = value
+
+
+def _keys(recipe: dict[str, Any], prefix: str = ""):
+    for name, value in recipe.items():
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"

@@ -173,6 +173,12 @@ RENAMED = {
 
 # Different words for things that must fall on the same side of the training / held-out division.
 CONCEPT_OF_HEAD = {
+    "sneakers": "shoe", "moccasin": "shoe", "slippers": "shoe", "cot": "bed", "sofa": "couch",
+    "armchair": "chair", "stool": "chair", "lounger": "chair", "footstool": "chair", "pouffe": "chair",
+    "rowboat": "boat", "orchids": "flower", "lily": "flower", "tulips": "flower", "flowers": "flower",
+    "acacia": "tree", "cypress": "tree", "poplar": "tree", "pine": "tree", "maple": "tree", "beech": "tree",
+    "yucca": "plant", "succulent": "plant", "bamboo": "plant", "planter": "plant", "van": "car",
+    "desk": "table", "bulldog": "dog", "tricycle": "bicycle", "apples": "apple", "computer": "laptop",
     "automobile": "car", "taxi": "car", "jeep": "car", "ambulance": "truck", "lorry": "truck", "suv": "car",
     "minibus": "bus", "trolleybus": "bus", "tram": "train", "monorail": "train", "locomotive": "train",
     "canoe": "boat", "sailboat": "boat", "speedboat": "boat", "ship": "boat", "ferry": "boat",

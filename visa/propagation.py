@@ -33,10 +33,14 @@ class TrackedFrame:
     Attributes:
         image: float [3, h, w], ImageNet-normalised, unpadded.
         frame_key: the network's features of the padded image.
+        refine: what improves a prediction of this frame, float32 [1 + N, h, w] to the same; None for nothing.
+        held_bytes: memory that ``refine`` keeps alive.
     """
 
     image: Tensor
     frame_key: FrameKey
+    refine: Callable[[Tensor], Tensor] | None = None
+    held_bytes: int = 0
 
 
 # Makes the tracker's frame of one uint8 [H, W, 3] RGB frame.
@@ -95,7 +99,7 @@ class ClipFeatures:
 
 def _bytes_of(frame: TrackedFrame) -> int:
     maps = [frame.image, *(getattr(frame.frame_key, field.name) for field in fields(frame.frame_key))]
-    return sum(each.numel() * each.element_size() for each in maps)
+    return frame.held_bytes + sum(each.numel() * each.element_size() for each in maps)
 
 
 class Propagator:
@@ -199,7 +203,7 @@ class Propagator:
     ) -> Tensor:
         if masks is not None:
             masks = resize_masks(masks, tuple(frame.image.shape[-2:]))
-        return tracker.step(frame.image, masks, end=end, frame_key=frame.frame_key)
+        return tracker.step(frame.image, masks, end=end, frame_key=frame.frame_key, refine=frame.refine)
 
     @staticmethod
     def _winners(mask_probs: Tensor, size: tuple[int, int]) -> np.ndarray:

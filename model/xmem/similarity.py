@@ -9,6 +9,7 @@ Shapes: B batch, M memory tokens, Q query tokens, C key channels, V value channe
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -21,8 +22,8 @@ def anisotropic_similarity(
 ) -> Tensor:
     """Negative L2 distance between query and memory keys, weighted per channel and scaled per memory token.
 
-    ``s_n / sqrt(C) * -sum_c e_qc (k_nc - q_c)^2``, expanded so that it costs two matrix products.
-    Computed in float32 whatever the inputs, because the three terms nearly cancel.
+    ``s_n / sqrt(C) * -sum_c e_qc (k_nc - q_c)^2``, expanded so that it costs one matrix product.
+    Computed in float32 whatever the inputs and autocast, because the three terms nearly cancel.
 
     Args:
         memory_key: float [..., M, C].
@@ -35,17 +36,20 @@ def anisotropic_similarity(
         float32 [..., Q, M]; never above 0 when ``selection`` is given.
     """
     memory_key, query_key = memory_key.float(), query_key.float()
-    squared = memory_key.square()
     if selection is None:
-        scores = 2 * query_key @ memory_key.transpose(-1, -2) - squared.sum(-1).unsqueeze(-2)
+        query_side = [2 * query_key, torch.full_like(query_key[..., :1], -1.0)]
+        memory_side = [memory_key, memory_key.square().sum(-1, keepdim=True)]
     else:
-        selection = selection.float()
-        weighted = selection * query_key
-        scores = 2 * weighted @ memory_key.transpose(-1, -2)
-        scores = scores - selection @ squared.transpose(-1, -2)
-        scores = scores - (weighted * query_key).sum(-1, keepdim=True)
-    scores = scores / math.sqrt(memory_key.shape[-1])
-    return scores if shrinkage is None else scores * shrinkage.float().unsqueeze(-2)
+        weighted = selection.float() * query_key
+        constant = (weighted * query_key).sum(-1, keepdim=True)
+        query_side = [2 * weighted, -selection.float(), -constant]
+        memory_side = [memory_key, memory_key.square(), torch.ones_like(memory_key[..., :1])]
+    memory_side = torch.cat(memory_side, -1) / math.sqrt(memory_key.shape[-1])
+    if shrinkage is not None:
+        memory_side = memory_side * shrinkage.float().unsqueeze(-1)
+    # One matrix product does it all: a pass over [Q, M] costs as much as the product itself.
+    with torch.autocast(query_key.device.type, enabled=False):
+        return torch.cat(query_side, -1) @ memory_side.transpose(-1, -2)
 
 
 @dataclass(frozen=True)

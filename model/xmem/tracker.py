@@ -3,6 +3,8 @@
 Shapes: N objects known so far, H W pixels.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -54,6 +56,7 @@ class XMemTracker:
         given: list[int] | None = None,
         end: bool = False,
         frame_key: FrameKey | None = None,
+        refine: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Take the next frame.
 
@@ -64,6 +67,7 @@ class XMemTracker:
                 prediction, which gives way wherever a given mask is above 0.5.
             end: the last frame: nothing is memorised.
             frame_key: features of this frame, padded as ``encode`` does it, if they are known already.
+            refine: improves a prediction before it is used and memorised: float32 [1 + N, H, W] to the same.
 
         Returns:
             mask_probs, float32 [1 + N, H, W], background first, summing to 1 over the first axis.
@@ -96,6 +100,8 @@ class XMemTracker:
                 frame_key, readout, self.memory.sensory, light_update
             )
             self.memory.sensory = sensory
+            if refine is not None:
+                mask_probs = functional.pad(refine(unpad(mask_probs[0], padding)), padding)[None]
         if masks is not None:
             masks = functional.pad(masks.to(image.device, torch.float32), padding)
             mask_probs = self._merge(masks, given, mask_probs)

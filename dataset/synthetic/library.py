@@ -25,6 +25,7 @@ PUBLIC_FILES = (
     "asturur-noto-emoji-3.0.3.tgz",
     "emojibase-data-17.0.0.tgz",
     "budgie-backgrounds_3.0-1_all.deb",
+    "lomiri-wallpapers-16.04_20.04.0-4_all.deb",
     "sweethome3d-furniture_1.8-1_all.deb",
 )
 
@@ -32,8 +33,9 @@ MODELS_PACK = "models3d-sprites.zip"
 
 # Photographs without a nameable thing that no mask would cover.
 _SCENIC = frozenset(
-    """beacon-street-sunset blue-periwinkle extreme-desert-hike high-trestle-trail lake-sherburne
-    ocean-waves roman-colosseum singaporean-cityscape tea-gardens abstract-spiral casa-mila""".split()
+    """beacon-street-sunset blue-periwinkle extreme-desert-hike lake-sherburne ocean-waves roman-colosseum
+    singaporean-cityscape tea-gardens casa-mila aitzgorri_by_Aitzol_Berasategi life_by_Aitzol_Berasategi
+    picosdeeuropa_by_Aitzol_Berasategi sunset_by_Aitzol_Berasategi""".split()
 )
 
 
@@ -118,7 +120,7 @@ def open_library(
             labels = next(
                 (text for _, text in read_members(path, lambda name: name.endswith("/en/data.json"))), None
             )
-        elif path.name.startswith("budgie-backgrounds"):
+        elif path.name.startswith(("budgie-backgrounds", "lomiri-wallpapers")):
             members = read_members(path, lambda name: PurePosixPath(name).stem in _SCENIC)
             photographs += [content for _, content in sorted(members) if content[:3] == b"\xff\xd8\xff"]
         else:

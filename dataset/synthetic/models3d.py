@@ -243,9 +243,9 @@ def list_models(archive: zipfile.ZipFile) -> Iterator[tuple[str, str, str, list[
         yield entries[f"model#{number}"].lstrip("/"), name, category, keywords
 
 
-def _render_model(job: tuple[str, Path, str, str, str, list[str]]) -> list[tuple[dict, bytes]]:
+def _render_model(job: tuple[int, str, Path, str, str, str, list[str]]) -> list[tuple[dict, bytes]]:
     """The sprites of one model: index entries with the pictures' file contents."""
-    source, catalogue, path, name, category, keywords = job
+    side, source, catalogue, path, name, category, keywords = job
     try:
         with zipfile.ZipFile(catalogue) as archive:
             model = open_model(archive, path)
@@ -258,8 +258,8 @@ def _render_model(job: tuple[str, Path, str, str, str, list[str]]) -> list[tuple
         model = smooth(model)
     made = []
     for view, (yaw, pitch) in enumerate(_VIEWS + (_BACK_VIEWS if category in _ROUND_ABOUT else ())):
-        side = 1 if (zlib.crc32(path.encode()) + view) % 2 else -1
-        picture = render(model, np.deg2rad(yaw), np.deg2rad(pitch), SIDE, (0.5 * side, 0.8, 0.6))
+        lamp = 0.5 if (zlib.crc32(path.encode()) + view) % 2 else -0.5
+        picture = render(model, np.deg2rad(yaw), np.deg2rad(pitch), side, (lamp, 0.8, 0.6))
         if (picture[..., 3] > 127).mean() < 0.02:
             continue
         _, code = cv2.imencode(".webp", picture[..., [2, 1, 0, 3]], [cv2.IMWRITE_WEBP_QUALITY, 88])
@@ -275,7 +275,7 @@ def _render_model(job: tuple[str, Path, str, str, str, list[str]]) -> list[tuple
 
 
 def render_pack(
-    folder: Path, out: Path | str, processes: int = 1, progress=lambda items, total: items
+    folder: Path, out: Path | str, processes: int = 1, progress=lambda items, total: items, side: int = SIDE
 ) -> int:
     """Render every named model from several sides into a sprite pack and return the number of sprites.
 
@@ -284,6 +284,7 @@ def render_pack(
         out: The zip file to write.
         processes: How many models to render at once.
         progress: Wraps the stream of finished models, e.g. `tqdm`.
+        side: Width and height of the sprites, pixels.
     """
     jobs, counts = [], Counter()
     for source in _CATALOGUES:
@@ -293,7 +294,7 @@ def render_pack(
                 fits = archive.getinfo(found[0]).file_size <= _LARGEST_MODEL
                 if fits and (counts[found[1]] < _MOST_OF_ONE_NAME or found[2] != "furniture"):
                     counts[found[1]] += 1
-                    jobs.append((source, catalogue, *found))
+                    jobs.append((side, source, catalogue, *found))
     index, out = [], Path(out)
     partial = out.with_suffix(".partial")
     with zipfile.ZipFile(partial, "w") as pack, ProcessPoolExecutor(processes) as pool:

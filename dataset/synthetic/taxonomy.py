@@ -51,6 +51,8 @@ CATEGORIES = tuple(
 DROPPED = frozenset(
     name.strip()
     for name in """
+    dog face|cat face|cow face|pig face|mouse face|rabbit face|horse face|tiger face|dragon face|
+    monkey face|spider web|man getting haircut|woman getting haircut|person getting haircut|
     admission tickets|aerial tramway|airplane arrival|airplane departure|baby angel|badminton|
     balance scale|ballot box with ballot|bank|bar chart|barber pole|beans|bell with slash|
     bellhop bell|bikini|black nib|bomb|bookmark|bookmark tabs|breast-feeding|
@@ -159,7 +161,7 @@ RENAMED = {
     "gloves": "gloves", "wilted flower": "wilted flower", "lotion bottle": "lotion bottle",
     "person in manual wheelchair": "person in a wheelchair",
     "man in manual wheelchair": "man in a wheelchair",
-    "woman in manual wheelchair": "woman in a wheelchair",
+    "woman in manual wheelchair": "woman in a wheelchair", "file cabinet": "filing cabinet",
     "person in motorized wheelchair": "person in a wheelchair",
     "man in motorized wheelchair": "man in a wheelchair",
     "woman in motorized wheelchair": "woman in a wheelchair",

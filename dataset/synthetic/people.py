@@ -85,7 +85,8 @@ def read(name: str) -> Doing | None:
     """Understand "man surfing", "bald woman" or "person with a beard"; None for anything else."""
     match = re.fullmatch(
         r"(?:(?P<trait>bald|elderly|old|young|older|meditating|deaf|pregnant|kneeling|standing|running|walking|"
-        r"smiling|tall) )?(?P<who>\w+)(?: (?P<rest>(?:\w+ing\b|in |with |wearing |on |and |holding ).*))?",
+        r"smiling|tall) )?(?P<who>\w+)"
+        r"(?: (?P<rest>(?:\w+ing\b|mountain biking|in |with |on |and ).*))?",
         name,
     )
     if match is None or match["who"] not in WHO or not (match["trait"] or match["rest"]):

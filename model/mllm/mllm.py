@@ -30,6 +30,7 @@ class Reading:
     """Frames the LM has read: its cache, and the target frame's states for the [SEG] head.
 
     states: float [rows, cols, D]; cells: float [r, c, D] (projected); words: float [r, c, D].
+    keys: float [r, c, key_dim], the [SEG] head's keys of the tower's cells.
     """
 
     cache: DynamicCache
@@ -37,6 +38,7 @@ class Reading:
     states: torch.Tensor
     cells: torch.Tensor
     words: torch.Tensor
+    keys: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,11 @@ class MLLM(nn.Module):
         words = self.language.get_output_embeddings()(states)
         return torch.cat([words, states @ self.seg_output.to(states.dtype)[:, None]], dim=-1).float()
 
+    def opening_logits(self, logits: torch.Tensor, presence_logits: torch.Tensor) -> torch.Tensor:
+        """Logits [N, V + 1] of first answer tokens, refusing the less likely the surer the thing is there."""
+        refusal = torch.nn.functional.one_hot(torch.tensor(self.refusal_id), logits.shape[-1])
+        return logits - presence_logits[:, None] * refusal.to(logits)
+
     def _decoder(self) -> nn.Module:
         """The LM's trunk, under peft's wrapping or not."""
         model = getattr(self.language, "base_model", self.language)
@@ -187,7 +194,8 @@ class MLLM(nn.Module):
             inputs_embeds=embeds, past_key_values=cache, use_cache=True
         ).last_hidden_state[0]
         states = hidden[span.start : span.stop].float().unflatten(0, (span.rows, span.cols))
-        return Reading(cache, span.stop, states, cells.float(), words)
+        keys = self.head.keys(states, cells.float(), words)
+        return Reading(cache, span.stop, states, cells.float(), words, keys)
 
     @torch.inference_mode()
     def answer(
@@ -205,7 +213,7 @@ class MLLM(nn.Module):
             turn.layout.turns[0].question[0] - begin, turn.layout.turns[0].question[1] - begin
         )
         word_sum = self.embed(ids[question_span]).float().sum(0)
-        word_count = question_span.stop - question_span.start
+        word_count = max(1, question_span.stop - question_span.start)
         embeds, said, states, means, found_prob = self.embed(ids)[None], [], [], [], 0.0
         try:
             while len(said) < max_new_tokens:
@@ -214,7 +222,10 @@ class MLLM(nn.Module):
                 ).last_hidden_state[0, -1]
                 logits = self.logits(state)
                 if not said:
-                    logits[self.refusal_id] += refusal_bias
+                    presence = self.head.presence_logits(
+                        state[None].float(), (word_sum / word_count)[None], reading.keys
+                    )
+                    logits = self.opening_logits(logits[None], presence - refusal_bias)[0]
                     found_prob = 1.0 - logits.softmax(-1)[self.refusal_id].item()
                     if found_prob >= 0.5:
                         logits[self.refusal_id] = -torch.inf

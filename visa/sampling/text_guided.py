@@ -15,8 +15,8 @@ class TextGuided:
     """The candidate frame in which the MLLM is surest to find the thing.
 
     Args:
-        num_references: reference frames, spread uniformly over the video.
-        num_candidates: frames asked about.
+        num_references: reference frames, spread over the video; they are candidates too, and so read already.
+        num_candidates: frames asked about, spread uniformly.
         tolerance: scores this close to the best count as equally good; among them the one nearest to the
             middle of the video wins, since the mask then travels the shortest way in both directions.
     """
@@ -32,4 +32,5 @@ class TextGuided:
         enough = max(scores) - self.tolerance
         good = [index for index, score in zip(candidates, scores, strict=True) if score >= enough]
         target = min(good, key=lambda index: abs(2 * index + 1 - num_frames))
-        return FrameChoice(target, uniform_indices(num_frames, self.num_references))
+        spread = uniform_indices(len(candidates), self.num_references)
+        return FrameChoice(target, tuple(candidates[place] for place in spread))

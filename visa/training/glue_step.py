@@ -19,6 +19,7 @@ class LossWeights:
     """What each part of the objective counts."""
 
     text: float = 1.0
+    refusal: float = 1.0
     heat_bce: float = 1.0
     heat_dice: float = 0.5
     object_choice: float = 1.0
@@ -45,13 +46,9 @@ def glue_losses(
         sequences.append(mllm.packer.pack(slots, [(turn.question, turn.answer) for turn in example.turns]))
     batch = collate(sequences)
     hidden = mllm(batch, visual)
-    labels = batch.labels[:, 1:]
-    spoken = labels != IGNORE_INDEX
-    losses = {"text": [text_loss(mllm.logits(hidden[:, :-1][spoken]), labels[spoken])]}
-    losses |= {
-        name: []
-        for name in ("heat_bce", "heat_dice", "object_choice", "cell_choice", "mask_bce", "mask_dice")
-    }
+    losses = _spoken_losses(mllm, batch, sequences, hidden, projected)
+    losses |= {name: [] for name in ("heat_bce", "heat_dice", "object_choice", "cell_choice")}
+    losses |= {"mask_bce": [], "mask_dice": []}
     for index, example in enumerate(examples):
         found = [k for k, turn in enumerate(example.turns) if turn.meant]
         if not found:
@@ -86,6 +83,32 @@ def glue_losses(
             losses["mask_bce"].append(bce)
             losses["mask_dice"].append(dice)
     return {name: torch.stack(values).mean() for name, values in losses.items() if values}
+
+
+def _spoken_losses(mllm: MLLM, batch, sequences, hidden, projected) -> dict[str, list[torch.Tensor]]:
+    """Cross-entropy of the answers' tokens, and of refusing or not, which their first tokens decide."""
+    labels = batch.labels[:, 1:]
+    spoken = labels != IGNORE_INDEX
+    presence = torch.zeros(labels.shape, device=hidden.device)
+    opening = torch.zeros_like(spoken)
+    for index, (cells, words) in enumerate(projected):
+        layout, states = batch.layouts[index], hidden[index].float()
+        span = layout.target
+        grid = states[span.start : span.stop].unflatten(0, (span.rows, span.cols))
+        keys = mllm.head.keys(grid, cells.float(), words)
+        ends = [turn.answer[0] - 1 for turn in layout.turns]
+        means = torch.stack(
+            [mllm.embed(sequences[index].ids[slice(*turn.question)]).float().mean(0) for turn in layout.turns]
+        )
+        presence[index, ends] = mllm.head.presence_logits(states[ends], means, keys).float()
+        opening[index, ends] = True
+    logits = mllm.opening_logits(mllm.logits(hidden[:, :-1][spoken]), presence[spoken])
+    spoken_labels, first = labels[spoken], opening[spoken]
+    refusal_log_probs = logits[first].log_softmax(-1)[:, mllm.refusal_id]
+    refused = (spoken_labels[first] == mllm.refusal_id).float()
+    found_log_probs = torch.log1p(-refusal_log_probs.exp().clamp(max=1 - 1e-6))
+    refusal = -(refused * refusal_log_probs + (1 - refused) * found_log_probs).mean()
+    return {"text": [text_loss(logits, spoken_labels)], "refusal": [refusal]}
 
 
 def _word_mean(mllm: MLLM, sequence, turn: int, seg_state: int) -> torch.Tensor:

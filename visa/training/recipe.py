@@ -26,31 +26,52 @@ def read_recipe(config: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if not path.is_file():
         known = sorted(f"train/{preset.stem}" for preset in (PRESETS / "train").glob("*.yaml"))
         raise InputError(f"no recipe is called {config!r}: expected a YAML file or one of {', '.join(known)}")
-    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    recipe = _parse(path.read_text(encoding="utf-8"), config)
+    if not isinstance(recipe, dict):
+        raise InputError(f"{config} is no recipe: expected lines such as 'seed: 0'")
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
             raise InputError(f"expected key=value, got {override!r}")
-        _set(recipe, key, yaml.safe_load(value))
+        _set(recipe, key, _parse(value, override))
     return recipe
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where} is not YAML: {getattr(error, 'problem', None) or error}") from error
 
 
 def _set(recipe: dict[str, Any], key: str, value: Any) -> None:
     *sections, last = key.split(".")
-    place = recipe
-    for name in [*sections, last]:
-        if not isinstance(place, dict) or name not in place:
-            names = list(_keys(recipe))
-            near = difflib.get_close_matches(key, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-            raise InputError(f"the recipe has no setting {key!r}; {hint}")
-        if name is not last:
-            place = place[name]
+    place: Any = recipe
+    for name in sections:
+        place = place.get(name) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or last not in place:
+        names = list(_keys(recipe))
+        near = difflib.get_close_matches(key, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+        raise InputError(f"the recipe has no setting {key!r}; {hint}")
     old = place[last]
-    numbers = isinstance(old, int | float) and isinstance(value, int | float) and not isinstance(old, bool)
-    if not numbers and type(old) is not type(value):
+    if isinstance(old, dict):
+        raise InputError(f"{key} is a section; set one of {', '.join(_keys(old, f'{key}.'))}")
+    if isinstance(old, float):
+        value = _as_float(value)
+    if type(old) is not type(value):
         raise InputError(f"{key} is a {type(old).__name__} such as {old!r}, got {value!r}")
     place[last] = value
+
+
+def _as_float(value: Any) -> Any:
+    """Whole numbers are floats too, and so is 1e-4, which YAML takes for a word."""
+    if isinstance(value, bool):
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
 
 
 def _keys(recipe: dict[str, Any], prefix: str = ""):

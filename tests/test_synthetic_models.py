@@ -22,7 +22,7 @@ from dataset.synthetic.writer import (
 )
 from visa.public_files import FILES
 
-BENCHMARK_FINGERPRINT = "pending"
+BENCHMARK_FINGERPRINT = "a1cba381818cc878dd4cfcf9f5d2bcc6495e08fb35a4a2349ef16d3733f2b42e"
 
 # A red square at z = 0 and a smaller blue one before it at z = 1, with a polygon of four corners each.
 SQUARES = """

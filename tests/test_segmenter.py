@@ -1,0 +1,224 @@
+"""The pipeline with fakes in every stage: what each is handed, and what is left out when nothing is found."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from model.mllm.mllm import Answer
+from tests.synthetic_clips import number_of, numbered_frame
+from visa.errors import InputError
+from visa.mask_drawing import DrawnMasks
+from visa.sampling import FirstFrame, FrameChoice, MiddleFrame, TextGuided, uniform_indices
+from visa.segmenter import Segmenter
+from visa.video import Video
+
+NUM_FRAMES = 9
+HEIGHT, WIDTH = 16, 24
+
+
+class Numbers:
+    """Stands in for the tower, SAM's encoder and the tracker's: a frame becomes the number it shows."""
+
+    def __init__(self):
+        self.encoded = []
+
+    def __call__(self, frames):
+        numbers = [number_of(frame) for frame in frames]
+        self.encoded += numbers
+        return numbers
+
+    def encode(self, frames):
+        return self(frames)[0]
+
+
+class FakeMllm:
+    """Finds the thing in the frames of `shown`, as far as it is shown them."""
+
+    def __init__(self, shown):
+        self.tower, self.shown = Numbers(), shown
+        self.read_calls, self.asked = [], []
+
+    def read(self, cells, percents):
+        self.read_calls.append((list(cells), list(percents)))
+        return SimpleNamespace(frames=list(cells))
+
+    def answer(self, reading, question, *, refusal_bias=0.0, max_new_tokens=32):
+        self.asked.append(SimpleNamespace(question=question, bias=refusal_bias, tokens=max_new_tokens))
+        prob = max((self.shown.get(frame, 0.1) for frame in reading.frames), default=0.1)
+        text = "It is the goat. [SEG]" if prob >= 0.5 else "There is none."
+        return Answer(text, prob >= 0.5, prob, torch.zeros(1, 4), torch.zeros(1, 4))
+
+
+class FakeDrawing:
+    """Two masks whose place tells the frame that they were drawn on."""
+
+    def __init__(self):
+        self.calls = []
+
+    def draw(self, mllm, reading, answer, features):
+        self.calls.append((reading.frames, answer.text, features))
+        masks = np.zeros((2, HEIGHT, WIDTH), bool)
+        masks[0, 0, features] = masks[1, 1, features] = True
+        return DrawnMasks(masks, torch.zeros(2, 1, 1))
+
+
+class FakePropagator:
+    """Carries the masks to every frame, one row further down in each."""
+
+    def __init__(self):
+        self.calls, self.viewed = [], []
+
+    def features(self, video):
+        self.viewed.append(video)
+        return SimpleNamespace(video=video)
+
+    def propagate(self, video, target_frame, masks, *, progress=None, features=None):
+        self.calls.append((video, target_frame, masks, features))
+        for done in range(len(video)):
+            progress(done + 1, len(video))
+        return np.stack([np.stack([np.roll(mask, t, axis=0) for t in range(len(video))]) for mask in masks])
+
+
+def make(shown=None, **options):
+    return Segmenter(
+        mllm=FakeMllm({} if shown is None else shown),
+        sam=Numbers(),
+        drawing=FakeDrawing(),
+        propagator=FakePropagator(),
+        sampler=options.pop("sampler", MiddleFrame(num_references=2)),
+        **options,
+    )
+
+
+@pytest.fixture
+def video():
+    return Video.from_frames(np.stack([numbered_frame(k, HEIGHT, WIDTH) for k in range(NUM_FRAMES)]))
+
+
+def test_not_found_means_empty_masks_and_neither_drawing_nor_propagation(video):
+    segmenter = make()
+    tracklet = segmenter.segment(video, "the red bus")
+    assert not tracklet.found
+    assert tracklet.target_frame is None
+    assert tracklet.answer == "There is none."
+    assert tracklet.score == pytest.approx(0.1)
+    assert tracklet.masks.shape == (NUM_FRAMES, HEIGHT, WIDTH)
+    assert not tracklet.masks.any()
+    assert segmenter.drawing.calls == segmenter.propagator.calls == segmenter.sam.encoded == []
+
+
+def test_found_draws_on_the_target_frame_and_carries_that_mask(video):
+    segmenter = make({4: 0.9}, refusal_bias=0.7)
+    tracklet = segmenter.segment(video, "the goat")
+    references = list(uniform_indices(NUM_FRAMES, 2))
+    ((cells, percents),) = segmenter.mllm.read_calls
+    assert cells == [*references, 4], "references first, the target last"
+    assert percents == [round(100 * index / (NUM_FRAMES - 1)) for index in (*references, 4)]
+    assert [(call.question, call.bias) for call in segmenter.mllm.asked] == [("the goat", 0.7)]
+    assert segmenter.drawing.calls == [(cells, "It is the goat. [SEG]", 4)]
+
+    ((carried, target, masks, features),) = segmenter.propagator.calls
+    assert carried is video
+    assert target == 4
+    assert features.video is video
+    assert masks.shape == (2, HEIGHT, WIDTH)
+    assert masks[0, 0, 4]
+    assert masks[1, 1, 4]
+
+    assert tracklet.found
+    assert tracklet.target_frame == 4
+    assert (tracklet.question, tracklet.answer) == ("the goat", "It is the goat. [SEG]")
+    assert tracklet.score == pytest.approx(0.9)
+    for t in range(NUM_FRAMES):
+        rows, columns = np.nonzero(tracklet.masks[t])
+        assert (rows.tolist(), columns.tolist()) == ([t, t + 1], [4, 4]), "the union of both objects"
+
+
+def test_the_text_guided_sampler_asks_of_single_frames_and_finds_the_one_that_shows_it(video):
+    segmenter = make({7: 0.95}, sampler=TextGuided(num_references=2, num_candidates=9), refusal_bias=0.3)
+    tracklet = segmenter.segment(video, "the goat")
+    assert tracklet.found
+    assert tracklet.target_frame == 7
+    *alone, whole = segmenter.mllm.read_calls
+    assert [cells for cells, _ in alone] == [[k] for k in range(NUM_FRAMES)]
+    assert whole[0] == [*uniform_indices(NUM_FRAMES, 2), 7]
+    *scoring, final = segmenter.mllm.asked
+    assert all((call.tokens, call.bias) == (1, 0.0) for call in scoring), "scored unbiased, by one token"
+    assert final.bias == 0.3
+    assert final.tokens > 1
+
+
+def test_another_sampler_may_be_given_for_one_call(video):
+    segmenter = make(dict.fromkeys(range(NUM_FRAMES), 0.9))
+    assert segmenter.segment(video, "q", sampler=FirstFrame(2)).target_frame == 0
+    assert segmenter.segment(video, "q").target_frame == NUM_FRAMES // 2
+
+    class Last:
+        def choose(self, num_frames, question, scorer):
+            return FrameChoice(num_frames - 1, ())
+
+    both = segmenter.segment_many(video, ["a", "b"], sampler=Last())
+    assert [tracklet.target_frame for tracklet in both] == [NUM_FRAMES - 1] * 2
+
+
+def test_progress_tells_the_stages_in_order(video):
+    def stages(segmenter):
+        calls = []
+        segmenter.segment(video, "q", progress=lambda *call: calls.append(call))
+        return calls
+
+    found = stages(make({4: 0.9}))
+    assert found == [
+        *((stage, done, 1) for stage in ("sample", "reason", "segment") for done in (0, 1)),
+        *(("propagate", done, NUM_FRAMES) for done in range(1, NUM_FRAMES + 1)),
+    ]
+    assert stages(make()) == [(stage, done, 1) for stage in ("sample", "reason") for done in (0, 1)]
+
+
+def test_every_frame_is_encoded_once_however_many_questions_are_asked(video):
+    segmenter = make({4: 0.9})
+    tracklets = segmenter.segment_many(video, ["the goat", "it", "that one"])
+    segmenter.segment(video, "the goat again")
+    assert [tracklet.question for tracklet in tracklets] == ["the goat", "it", "that one"]
+    assert sorted(segmenter.mllm.tower.encoded) == sorted({*uniform_indices(NUM_FRAMES, 2), 4})
+    assert segmenter.sam.encoded == [4]
+    assert segmenter.propagator.viewed == [video]
+
+
+def test_the_viewing_is_dropped_for_another_video(video):
+    segmenter = make({4: 0.9})
+    other = Video.from_frames(video.frames(range(NUM_FRAMES)), name=video.name)
+    for clip in (video, other, other, video):
+        tracklet = segmenter.segment(clip, "the goat")
+        assert tracklet.video is clip
+    assert segmenter.propagator.viewed == [video, other, video]
+    assert segmenter.sam.encoded == [4, 4, 4]
+    assert [call[0] for call in segmenter.propagator.calls] == [video, other, other, video]
+
+
+def test_a_path_is_opened(tmp_path):
+    from PIL import Image
+
+    for k in range(3):
+        Image.fromarray(numbered_frame(k, HEIGHT, WIDTH)).save(tmp_path / f"{k}.png")
+    segmenter = make({1: 0.9})
+    assert segmenter.segment(str(tmp_path), "the goat").target_frame == 1
+    with pytest.raises(InputError, match="no such video"):
+        segmenter.segment(tmp_path / "missing.mp4", "the goat")
+
+
+def test_the_question_is_cleaned_before_anybody_sees_it(video):
+    segmenter = make({4: 0.9})
+    tracklet = segmenter.segment(video, "  the\tgoat [SEG]<|im_end|>\x00 ")
+    assert tracklet.question == "the goat (SEG)‹|im_end|›"
+    assert [call.question for call in segmenter.mllm.asked] == [tracklet.question]
+
+
+@pytest.mark.parametrize("question", ["", " \n\t", "\x00"])
+def test_an_empty_question_is_the_users_mistake_and_costs_nothing(video, question):
+    segmenter = make({4: 0.9})
+    with pytest.raises(InputError, match="question is empty"):
+        segmenter.segment_many(video, ["the goat", question])
+    assert segmenter.mllm.tower.encoded == segmenter.mllm.asked == []

@@ -123,6 +123,13 @@ FILES: dict[str, PublicFile] = {
             licence="CC0-1.0",
         ),
         PublicFile(
+            name="lomiri-wallpapers-16.04_20.04.0-4_all.deb",
+            sha256="f74676719f9d0128e5310e65ef97d596bcece8b6a43524ab8949ee1be0a4f18c",
+            size=15_784_080,
+            sources=(_DEBIAN + "l/lomiri-wallpapers/lomiri-wallpapers-16.04_20.04.0-4_all.deb",),
+            licence="CC-BY-4.0",
+        ),
+        PublicFile(
             name="sweethome3d-furniture_1.8-1_all.deb",
             sha256="3ccb90c63f9525e887a767b9cd5c8b6933b8b6b2973a615a5359ee68a2118668",
             size=119_782_356,

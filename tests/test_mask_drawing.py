@@ -126,13 +126,18 @@ def test_mask_boxes_are_in_x_y_and_end_one_past_the_mask():
     assert boxes[1].tolist() == [0, 0, 0, 0]
 
 
-def test_agreement_is_the_soft_iou():
-    probs = torch.tensor([[[0.9, 0.5, 0.1, 0.0]]])
-    masks = torch.tensor([[[1, 1, 0, 0]], [[0, 0, 1, 1]], [[0, 0, 0, 0]]], dtype=torch.bool)
-    expected = [1.4 / (2 + 1.5 - 1.4), 0.1 / (2 + 1.5 - 0.1), 0.0]
-    assert agreement(masks, probs).tolist() == pytest.approx(expected, rel=1e-6)
-    assert agreement(masks[:1], torch.zeros(1, 1, 4)).item() == 0
-    assert agreement(masks[2:], torch.zeros(1, 1, 4)).item() == 0
+def test_agreement_is_a_correlation():
+    rng = np.random.default_rng(0)
+    heat = torch.from_numpy(rng.normal(0, 2, (6, 7))).float()
+    masks = torch.from_numpy(rng.random((3, 6, 7)) < 0.4)
+    for mask, got in zip(masks, agreement(masks, heat), strict=True):
+        flat = mask.numpy().ravel()
+        by_hand = [np.corrcoef(flat, each.numpy().ravel())[0, 1] for each in (heat.sigmoid(), heat)]
+        assert got.item() == pytest.approx(np.mean(by_hand), abs=1e-4)
+    assert agreement(heat[None] > 0, heat).item() > 0.75
+    assert agreement(heat[None] < 0, heat).item() < -0.75
+    constant = torch.stack([torch.zeros(6, 7), torch.ones(6, 7)]).bool()
+    assert agreement(constant, heat).abs().max() < 1e-3
 
 
 def test_sam_is_asked_with_embedding_and_heat_and_the_mask_comes_at_the_frames_size(features):

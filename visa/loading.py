@@ -18,6 +18,7 @@ from visa.segmenter import Segmenter
 from visa.tracking import load_tracker
 
 PRESETS = Path(__file__).parent / "presets"
+STAGES = ("segment", "reason", "sample", "propagate")
 
 
 def preset_names() -> list[str]:
@@ -65,9 +66,9 @@ def load(model: str | Path = "embedded", *, device: str | torch.device | None = 
     """
     path = find_preset(model)
     preset = yaml.safe_load(path.read_text(encoding="utf-8"))
-    segment, reason, sample, propagate = (
-        preset[stage] for stage in ("segment", "reason", "sample", "propagate")
-    )
+    if missing := [stage for stage in STAGES if stage not in preset]:
+        raise InputError(f"{path} describes no system: it lacks {', '.join(missing)}")
+    segment, reason, sample, propagate = (preset[stage] for stage in STAGES)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     network = build_sam(segment["sam"], fetch(segment["weights"])).to(device)

@@ -20,6 +20,7 @@ SAM_STRIDE = 16
 GRID = 64  # cells along each side of SAM's padded input
 LOW_RES = 256  # pixels along each side of its mask logits
 PIXELS_PER_LOW_RES = 4
+PEAK_WINDOW = 17  # low-resolution pixels; a peak is the highest point of the window around it
 
 
 @dataclass(frozen=True)
@@ -88,26 +89,52 @@ class MaskDrawing:
                 candidates.append(drawn.mask_logits.flatten(0, 1))
                 quality.append(drawn.iou.flatten() * self.quality_weight)
         logits = torch.cat(candidates)
-        score = agreement(logits > 0, heat.sigmoid()) + torch.cat(quality).to(logits.device)
+        height, width = self._visible(features)
+        seen = slice(None), slice(height), slice(width)
+        score = agreement(logits[seen] > 0, heat[seen][0]) + torch.cat(quality).to(logits.device)
         return logits[score.argmax()][None, None]
+
+    @staticmethod
+    def _visible(features: FrameFeatures) -> tuple[int, int]:
+        """Height and width of the frame on SAM's low-resolution masks, without the padding."""
+        return tuple(max(1, size // PIXELS_PER_LOW_RES) for size in features.input_size)
 
     def _peaks(self, heat: torch.Tensor, features: FrameFeatures) -> tuple[torch.Tensor, torch.Tensor]:
         """The heat map's highest local maxima as points [K, 1, 2] (x, y) of SAM's input and labels [K, 1]."""
-        height, width = (max(1, size // PIXELS_PER_LOW_RES) for size in features.input_size)
-        inside = heat[:height, :width]
-        smooth = functional.avg_pool2d(inside[None, None], 5, stride=1, padding=2, count_include_pad=False)
-        highest = functional.max_pool2d(smooth, 17, stride=1, padding=8)
-        values = smooth.masked_fill(smooth < highest, -torch.inf)[0, 0].flatten()
+        height, width = self._visible(features)
+        inside = heat[None, None, :height, :width]
+        smooth = functional.avg_pool2d(inside, 5, stride=1, padding=2, count_include_pad=False)
+        # Of a flat top one point is enough; without this slope all of it would be peaks.
+        smooth = smooth - torch.arange(height * width, device=heat.device).view_as(smooth) * 1e-6
+        highest = functional.max_pool2d(smooth, PEAK_WINDOW, stride=1, padding=PEAK_WINDOW // 2)
+        values = smooth.masked_fill(smooth < highest, -torch.inf).flatten()
         top = values.topk(min(self.num_peaks, len(values)))
         kept = top.indices[top.values > -torch.inf]
         points = torch.stack([kept % width, kept // width], dim=-1).float() + 0.5
         return (points * PIXELS_PER_LOW_RES)[:, None], torch.ones(len(kept), 1, device=heat.device)
 
 
-def agreement(masks: torch.Tensor, probs: torch.Tensor) -> torch.Tensor:
-    """Soft IoU [C] of masks bool [C, h, w] with probabilities [1, h, w]."""
-    overlap = (masks * probs).flatten(1).sum(1)
-    return overlap / (masks.flatten(1).sum(1) + probs.sum() - overlap).clamp(min=1e-6)
+def agreement(masks: torch.Tensor, heat_logits: torch.Tensor) -> torch.Tensor:
+    """How well masks and heat agree over the frame, in [-1, 1].
+
+    The mean of two Pearson correlations: with the heat's probabilities, which say what is certainly meant,
+    and with its logits, which still tell places apart where all probabilities are near 0 or 1. A correlation
+    does not care how hot the heat is as a whole: that changes with the question far more than its shape does.
+
+    Args:
+        masks: bool [C, h, w]. heat_logits: float [h, w].
+
+    Returns:
+        float [C]; 0 for a mask that is empty or fills the frame.
+    """
+    shares = masks.flatten(1).float()
+    mean = shares.mean(1, keepdim=True)
+    spread = (mean * (1 - mean)).sqrt().clamp(min=1e-3)
+    total = torch.zeros(len(masks), device=masks.device)
+    for heat in (heat_logits.sigmoid().flatten(), heat_logits.flatten()):
+        standardised = (heat - heat.mean()) / heat.std(correction=0).clamp(min=1e-6)
+        total = total + ((shares - mean) / spread * standardised).mean(1)
+    return total / 2
 
 
 def mask_boxes(masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

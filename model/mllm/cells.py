@@ -7,7 +7,7 @@ it is looking at. That is what lets a 135 M model be glued to pictures in minute
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -42,6 +42,10 @@ class FrameCells:
     kinds: torch.Tensor
     class_indices: torch.Tensor
     class_probs: torch.Tensor
+
+    def to(self, device: torch.device) -> "FrameCells":
+        """The same on another device."""
+        return FrameCells(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 def grid_for(height: int, width: int, budget: int) -> tuple[int, int]:

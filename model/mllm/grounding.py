@@ -89,7 +89,8 @@ class GroundingHead(nn.Module):
         mean = embeddings.mean(0)
         _, spread, axes = torch.linalg.svd(embeddings - mean, full_matrices=False)
         kept = min(self.query_words.out_features, len(axes))
-        whitened = axes[:kept] / (spread[:kept, None] / math.sqrt(len(embeddings)))
+        spread = spread[:kept, None] / math.sqrt(len(embeddings))
+        whitened = axes[:kept] / spread.clamp(min=1e-2 * spread.max())
         for projection, gain in ((self.query_words, WORD_QUERY_GAIN), (self.key_words, WORD_KEY_GAIN)):
             projection.weight.zero_()
             projection.weight[:kept] = whitened * gain

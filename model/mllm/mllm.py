@@ -149,7 +149,9 @@ class MLLM(nn.Module):
 
     def opening_logits(self, logits: torch.Tensor, presence_logits: torch.Tensor) -> torch.Tensor:
         """Logits [N, V + 1] of first answer tokens, refusing the less likely the surer the thing is there."""
-        refusal = torch.nn.functional.one_hot(torch.tensor(self.refusal_id), logits.shape[-1])
+        refusal = torch.nn.functional.one_hot(
+            torch.tensor(self.refusal_id, device=logits.device), logits.shape[-1]
+        )
         return logits - presence_logits[:, None] * refusal.to(logits)
 
     def _decoder(self) -> nn.Module:
@@ -247,8 +249,8 @@ class MLLM(nn.Module):
             text=self._text(said),
             found=bool(states),
             found_prob=found_prob,
-            seg_states=torch.stack(states) if states else torch.zeros(0, width),
-            word_means=torch.stack(means) if means else torch.zeros(0, width),
+            seg_states=torch.stack(states) if states else torch.zeros(0, width, device=self.device),
+            word_means=torch.stack(means) if means else torch.zeros(0, width, device=self.device),
         )
 
     def _text(self, ids: Sequence[int]) -> str:

@@ -7,7 +7,7 @@ forward pass serves them all).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -147,6 +147,11 @@ class PackedBatch:
     visual: torch.Tensor
     visible: torch.Tensor
     layouts: tuple[TokenLayout, ...]
+
+    def to(self, device: torch.device) -> "PackedBatch":
+        """The same on another device."""
+        names = ("ids", "position_ids", "labels", "visual", "visible")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 def collate(sequences: Sequence[PackedSequence]) -> PackedBatch:

@@ -1,6 +1,6 @@
 """What a training step eats: an encoded frame (with reference frames), its objects, and turns about it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -35,6 +35,16 @@ class Example:
     object_masks: torch.Tensor
     input_size: tuple[int, int] | None
     turns: tuple[TaughtTurn, ...]
+
+    def to(self, device: torch.device) -> "Example":
+        """The same on another device."""
+        return replace(
+            self,
+            frames=tuple(cells.to(device) for cells in self.frames),
+            words=None if self.words is None else tuple(words.to(device) for words in self.words),
+            sam_features=self.sam_features.to(device),
+            object_masks=self.object_masks.to(device),
+        )
 
     def masks_on_grid(self) -> torch.Tensor:
         """Objects' masks as shares of the cells of SAM's unpadded grid: float [K, h, w]."""

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
+from model.mllm.layout import TurnSpan
 from model.mllm.mllm import MLLM
-from model.mllm.packing import IGNORE_INDEX, collate
+from model.mllm.packing import IGNORE_INDEX, PackedBatch, collate
 from model.prompt import EmbeddingPrompt
 from model.sam.segmenter import FrameFeatures, SamSegmenter
 from visa.mask_drawing import heat_to_mask_prompt
@@ -37,6 +38,7 @@ def glue_losses(
         sam: draws masks too, through its decoder; None leaves the mask losses out.
         masks_per_example: turns of each example that are drawn.
     """
+    examples = [example.to(mllm.device) for example in examples]
     sequences, visual, projected = [], [], []
     for example in examples:
         slots = mllm.slots([cells.colour.shape[:2] for cells in example.frames], example.percents)
@@ -44,9 +46,9 @@ def glue_losses(
         visual.append(tokens)
         projected.append((cells, words))
         sequences.append(mllm.packer.pack(slots, [(turn.question, turn.answer) for turn in example.turns]))
-    batch = collate(sequences)
+    batch = collate(sequences).to(mllm.device)
     hidden = mllm(batch, visual)
-    losses = _spoken_losses(mllm, batch, sequences, hidden, projected)
+    losses = _spoken_losses(mllm, batch, hidden, projected)
     losses |= {name: [] for name in ("heat_bce", "heat_dice", "object_choice", "cell_choice")}
     losses |= {"mask_bce": [], "mask_dice": []}
     for index, example in enumerate(examples):
@@ -64,12 +66,15 @@ def glue_losses(
         )
         seg_positions = [layout.seg_states(k, "predicting")[0] for k in found]
         word_means = torch.stack(
-            [_word_mean(mllm, sequences[index], k, seg_positions[n]) for n, k in enumerate(found)]
+            [
+                _word_mean(mllm, batch.ids[index], layout.turns[k], seg_positions[n])
+                for n, k in enumerate(found)
+            ]
         )
         grounding = mllm.head(states[seg_positions], word_means, keys)
         heat = grounding.heat_logits
         on_grid = example.masks_on_grid()
-        meant = torch.zeros(len(found), len(on_grid), dtype=torch.bool)
+        meant = torch.zeros(len(found), len(on_grid), dtype=torch.bool, device=mllm.device)
         for n, k in enumerate(found):
             meant[n, list(example.turns[k].meant)] = True
         target = torch.einsum("nk,khw->nhw", meant.float(), on_grid).clamp(max=1)
@@ -85,7 +90,9 @@ def glue_losses(
     return {name: torch.stack(values).mean() for name, values in losses.items() if values}
 
 
-def _spoken_losses(mllm: MLLM, batch, sequences, hidden, projected) -> dict[str, list[torch.Tensor]]:
+def _spoken_losses(
+    mllm: MLLM, batch: PackedBatch, hidden: torch.Tensor, projected
+) -> dict[str, list[torch.Tensor]]:
     """Cross-entropy of the answers' tokens, and of refusing or not, which their first tokens decide."""
     labels = batch.labels[:, 1:]
     spoken = labels != IGNORE_INDEX
@@ -98,7 +105,7 @@ def _spoken_losses(mllm: MLLM, batch, sequences, hidden, projected) -> dict[str,
         keys = mllm.head.keys(grid, cells.float(), words)
         ends = [turn.answer[0] - 1 for turn in layout.turns]
         means = torch.stack(
-            [mllm.embed(sequences[index].ids[slice(*turn.question)]).float().mean(0) for turn in layout.turns]
+            [mllm.embed(batch.ids[index, slice(*turn.question)]).float().mean(0) for turn in layout.turns]
         )
         presence[index, ends] = mllm.head.presence_logits(states[ends], means, keys).float()
         opening[index, ends] = True
@@ -111,11 +118,10 @@ def _spoken_losses(mllm: MLLM, batch, sequences, hidden, projected) -> dict[str,
     return {"text": [text_loss(logits, spoken_labels)], "refusal": [refusal]}
 
 
-def _word_mean(mllm: MLLM, sequence, turn: int, seg_state: int) -> torch.Tensor:
+def _word_mean(mllm: MLLM, ids: torch.Tensor, turn: TurnSpan, seg_state: int) -> torch.Tensor:
     """Mean word embedding of a turn's question and of its answer up to [SEG], as `MLLM.answer` takes it."""
-    span = sequence.layout.turns[turn]
-    ids = torch.cat([sequence.ids[slice(*span.question)], sequence.ids[span.answer[0] : seg_state + 1]])
-    return mllm.embed(ids).float().mean(0)
+    words = torch.cat([ids[slice(*turn.question)], ids[turn.answer[0] : seg_state + 1]])
+    return mllm.embed(words).float().mean(0)
 
 
 def _drawn_losses(sam: SamSegmenter, example: Example, grounding, meant: torch.Tensor, some: torch.Tensor):

@@ -10,7 +10,7 @@ from model.prompt import EmbeddingPrompt, MaskPrompt
 from tests.tiny_training import TAUGHT, tiny_example, tiny_sam, tiny_trainable
 from visa.training.glue_step import LossWeights, glue_losses, weighted
 
-WORDS = {"text", "refusal"}
+WORDS = {"text", "refusal", "look"}
 HEAT = {"heat_bce", "heat_dice", "object_choice", "cell_choice"}
 MASK = {"mask_bce", "mask_dice"}
 

@@ -132,10 +132,12 @@ def test_agreement_is_a_correlation():
     masks = torch.from_numpy(rng.random((3, 6, 7)) < 0.4)
     for mask, got in zip(masks, agreement(masks, heat), strict=True):
         flat = mask.numpy().ravel()
-        by_hand = [np.corrcoef(flat, each.numpy().ravel())[0, 1] for each in (heat.sigmoid(), heat)]
+        by_hand = [
+            np.corrcoef(flat, each.numpy().ravel())[0, 1] for each in (((heat - heat.max()) / 2).exp(), heat)
+        ]
         assert got.item() == pytest.approx(np.mean(by_hand), abs=1e-4)
-    assert agreement(heat[None] > 0, heat).item() > 0.75
-    assert agreement(heat[None] < 0, heat).item() < -0.75
+    assert agreement(heat[None] > 0, heat).item() > 0.5
+    assert agreement(heat[None] < 0, heat).item() < -0.5
     constant = torch.stack([torch.zeros(6, 7), torch.ones(6, 7)]).bool()
     assert agreement(constant, heat).abs().max() < 1e-3
 

@@ -20,6 +20,7 @@ SAM_STRIDE = 16
 GRID = 64  # cells along each side of SAM's padded input
 LOW_RES = 256  # pixels along each side of its mask logits
 PIXELS_PER_LOW_RES = 4
+RELATIVE_TEMPERATURE = 2.0  # logits by which a place must be cooler than the hottest to count e times less
 PEAK_WINDOW = 17  # low-resolution pixels; a peak is the highest point of the window around it
 
 
@@ -61,7 +62,7 @@ class MaskDrawing:
     sam: SamSegmenter
     tuned: SamSegmenter
     num_peaks: int = 6
-    quality_weight: float = 0.2
+    quality_weight: float = 0.3
     own_bonus: float = 0.0
 
     def draw(self, mllm: MLLM, reading: Reading, answer: Answer, features: FrameFeatures) -> DrawnMasks:
@@ -117,9 +118,9 @@ class MaskDrawing:
 def agreement(masks: torch.Tensor, heat_logits: torch.Tensor) -> torch.Tensor:
     """How well masks and heat agree over the frame, in [-1, 1].
 
-    The mean of two Pearson correlations: with the heat's probabilities, which say what is certainly meant,
-    and with its logits, which still tell places apart where all probabilities are near 0 or 1. A correlation
-    does not care how hot the heat is as a whole: that changes with the question far more than its shape does.
+    The mean of two Pearson correlations: with the heat's logits, and with how hot each place is relative to the
+    hottest, which tells the thing meant from the next likely one. Neither depends on how hot the heat is as a
+    whole: that changes with the question far more than its shape does.
 
     Args:
         masks: bool [C, h, w]. heat_logits: float [h, w].
@@ -131,7 +132,8 @@ def agreement(masks: torch.Tensor, heat_logits: torch.Tensor) -> torch.Tensor:
     mean = shares.mean(1, keepdim=True)
     spread = (mean * (1 - mean)).sqrt().clamp(min=1e-3)
     total = torch.zeros(len(masks), device=masks.device)
-    for heat in (heat_logits.sigmoid().flatten(), heat_logits.flatten()):
+    relative = ((heat_logits - heat_logits.max()) / RELATIVE_TEMPERATURE).exp()
+    for heat in (heat_logits.flatten(), relative.flatten()):
         standardised = (heat - heat.mean()) / heat.std(correction=0).clamp(min=1e-6)
         total = total + ((shares - mean) / spread * standardised).mean(1)
     return total / 2

@@ -149,8 +149,11 @@ class GroundingHead(nn.Module):
             word_means: float [N, D], mean word embedding of each question.
             keys: float [h, w, key_dim] of the target frame, from `keys` without SAM's features.
         """
-        heat = self.heat_logits(question_states, word_means, keys).flatten(1)
-        return self.presence_gain * (2 * heat).logsumexp(1) / 2 + self.presence_bias
+        return self.presence_of(self.heat_logits(question_states, word_means, keys))
+
+    def presence_of(self, heat_logits: torch.Tensor) -> torch.Tensor:
+        """Presence logits [N] from heat [N, h, w]: a soft maximum over the cells."""
+        return self.presence_gain * (2 * heat_logits).flatten(1).logsumexp(1) / 2 + self.presence_bias
 
     def forward(self, seg_states: torch.Tensor, word_means: torch.Tensor, keys: torch.Tensor) -> Grounding:
         """Ground N [SEG] states.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional
 
 from model.mllm.layout import TurnSpan
 from model.mllm.mllm import MLLM
@@ -11,7 +12,7 @@ from model.mllm.packing import IGNORE_INDEX, PackedBatch, collate
 from model.prompt import EmbeddingPrompt
 from model.sam.segmenter import FrameFeatures, SamSegmenter
 from visa.mask_drawing import heat_to_mask_prompt
-from visa.training.examples import Example
+from visa.training.examples import Example, TaughtTurn
 from visa.training.objective import cell_choice, mask_bce, mask_dice, object_choice, text_loss
 
 
@@ -21,6 +22,7 @@ class LossWeights:
 
     text: float = 1.0
     refusal: float = 1.0
+    look: float = 1.0
     heat_bce: float = 1.0
     heat_dice: float = 0.5
     object_choice: float = 1.0
@@ -48,7 +50,7 @@ def glue_losses(
         sequences.append(mllm.packer.pack(slots, [(turn.question, turn.answer) for turn in example.turns]))
     batch = collate(sequences).to(mllm.device)
     hidden = mllm(batch, visual)
-    losses = _spoken_losses(mllm, batch, hidden, projected)
+    losses = _spoken_losses(mllm, batch, hidden, projected, examples)
     losses |= {name: [] for name in ("heat_bce", "heat_dice", "object_choice", "cell_choice")}
     losses |= {"mask_bce": [], "mask_dice": []}
     for index, example in enumerate(examples):
@@ -74,9 +76,7 @@ def glue_losses(
         grounding = mllm.head(states[seg_positions], word_means, keys)
         heat = grounding.heat_logits
         on_grid = example.masks_on_grid()
-        meant = torch.zeros(len(found), len(on_grid), dtype=torch.bool, device=mllm.device)
-        for n, k in enumerate(found):
-            meant[n, list(example.turns[k].meant)] = True
+        meant = meant_objects([example.turns[k] for k in found], len(on_grid)).to(mllm.device)
         target = torch.einsum("nk,khw->nhw", meant.float(), on_grid).clamp(max=1)
         losses["heat_bce"].append(mask_bce(heat, target, positive_weight=4.0))
         losses["heat_dice"].append(mask_dice(heat, target))
@@ -91,13 +91,18 @@ def glue_losses(
 
 
 def _spoken_losses(
-    mllm: MLLM, batch: PackedBatch, hidden: torch.Tensor, projected
+    mllm: MLLM, batch: PackedBatch, hidden: torch.Tensor, projected, examples: Sequence[Example]
 ) -> dict[str, list[torch.Tensor]]:
-    """Cross-entropy of the answers' tokens, and of refusing or not, which their first tokens decide."""
+    """Losses of what is said, of refusing or not, which the first token decides, and of the look before it.
+
+    The look is the heat that the question alone causes: it must lie on what is meant, and be nowhere when
+    nothing is; without that its maximum is a poor witness of presence.
+    """
     labels = batch.labels[:, 1:]
     spoken = labels != IGNORE_INDEX
     presence = torch.zeros(labels.shape, device=hidden.device)
     opening = torch.zeros_like(spoken)
+    looks = []
     for index, (cells, words) in enumerate(projected):
         layout, states = batch.layouts[index], hidden[index].float()
         span = layout.target
@@ -107,15 +112,28 @@ def _spoken_losses(
         means = torch.stack(
             [mllm.embed(batch.ids[index, slice(*turn.question)]).float().mean(0) for turn in layout.turns]
         )
-        presence[index, ends] = mllm.head.presence_logits(states[ends], means, keys).float()
+        heat = mllm.head.heat_logits(states[ends], means, keys)
+        presence[index, ends] = mllm.head.presence_of(heat).float()
         opening[index, ends] = True
+        objects = functional.adaptive_avg_pool2d(examples[index].masks_on_grid(), keys.shape[:2])
+        meant = meant_objects(examples[index].turns, len(objects)).to(hidden.device)
+        target = torch.einsum("nk,khw->nhw", meant.float(), objects).clamp(max=1)
+        looks.append(mask_bce(heat, target, positive_weight=4.0) + object_choice(heat, objects, meant))
     logits = mllm.opening_logits(mllm.logits(hidden[:, :-1][spoken]), presence[spoken])
     spoken_labels, first = labels[spoken], opening[spoken]
     refusal_log_probs = logits[first].log_softmax(-1)[:, mllm.refusal_id]
     refused = (spoken_labels[first] == mllm.refusal_id).float()
     found_log_probs = torch.log1p(-refusal_log_probs.exp().clamp(max=1 - 1e-6))
     refusal = -(refused * refusal_log_probs + (1 - refused) * found_log_probs).mean()
-    return {"text": [text_loss(logits, spoken_labels)], "refusal": [refusal]}
+    return {"text": [text_loss(logits, spoken_labels)], "refusal": [refusal], "look": looks}
+
+
+def meant_objects(turns: Sequence[TaughtTurn], num_objects: int) -> torch.Tensor:
+    """Which of the K objects each of the N turns means: bool [N, K]."""
+    meant = torch.zeros(len(turns), num_objects, dtype=torch.bool)
+    for row, turn in zip(meant, turns, strict=True):
+        row[list(turn.meant)] = True
+    return meant
 
 
 def _word_mean(mllm: MLLM, ids: torch.Tensor, turn: TurnSpan, seg_state: int) -> torch.Tensor:

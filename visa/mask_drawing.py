@@ -20,7 +20,7 @@ SAM_STRIDE = 16
 GRID = 64  # cells along each side of SAM's padded input
 LOW_RES = 256  # pixels along each side of its mask logits
 PIXELS_PER_LOW_RES = 4
-RELATIVE_TEMPERATURE = 2.0  # logits by which a place must be cooler than the hottest to count e times less
+RELATIVE_TEMPERATURE = 2.0  # a place this many logits cooler than the hottest counts e times less
 PEAK_WINDOW = 17  # low-resolution pixels; a peak is the highest point of the window around it
 
 
@@ -118,9 +118,9 @@ class MaskDrawing:
 def agreement(masks: torch.Tensor, heat_logits: torch.Tensor) -> torch.Tensor:
     """How well masks and heat agree over the frame, in [-1, 1].
 
-    The mean of two Pearson correlations: with the heat's logits, and with how hot each place is relative to the
-    hottest, which tells the thing meant from the next likely one. Neither depends on how hot the heat is as a
-    whole: that changes with the question far more than its shape does.
+    The mean of two Pearson correlations: with the heat's logits, and with how hot each place is relative to
+    the hottest, which tells the thing meant from the next likely one. Neither depends on how hot the heat is as
+    a whole: that changes with the question far more than its shape does.
 
     Args:
         masks: bool [C, h, w]. heat_logits: float [h, w].

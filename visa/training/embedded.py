@@ -9,19 +9,25 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 
+from dataset.synthetic.assets import AssetLibrary
 from dataset.synthetic.lexicon import Lexicon
 from dataset.synthetic.library import PUBLIC_FILES, open_library
+from model.mllm.mllm import MLLM
 from model.sam import SamSegmenter, build_sam, fastest_encoder_dtype
 from visa.downloads import fetch
 from visa.loading import find_preset
 from visa.reasoner import build_mllm, load_glue, read_class_names
+from visa.training.examples import Example
 from visa.training.glue import GlueStage, train_stage
 from visa.training.glue_validation import validate_glue
 from visa.training.scene_cache import build_cache
 from visa.training.scene_examples import SceneExamples
+from visa.training.tracker import TrackerRecipe, train_tracker
+from visa.training.tracker_clips import cache_clips
 from visa.training.word_maps import WordMaps
 
 
@@ -30,33 +36,44 @@ def train_embedded(recipe: dict[str, Any]) -> Path:
     out = Path(recipe["out"])
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
-    mllm, sam = build_untrained()
-    scenes, held_out = out / "scenes", out / "held_out_scenes"
     assets = open_library([fetch(name) for name in PUBLIC_FILES])
-    build_cache(held_out, range(recipe["held_out_scenes"]), "held-out", assets, mllm.tower, sam)
-    build_cache(scenes, range(recipe["scenes"]), "train", assets, mllm.tower, sam)
-
-    lexicon = Lexicon()
-    glue = out / "glue.safetensors"
-    stages = {
-        "words": (WordMaps(mllm, mllm.feature_dim, lexicon).draw, None),
-        "pictures": (
-            SceneExamples(scenes, lexicon).draw,
-            lambda: validate_glue(mllm, sam, held_out, lexicon),
-        ),
-    }
-    for name, (draw, validate) in stages.items():
-        done = out / f"{name}.safetensors"
-        if not done.exists():
-            stage = GlueStage(**recipe[name], max_minutes=recipe["max_minutes"])
-            train_stage(name, stage, mllm, sam, draw, out, seed=recipe["seed"], validate=validate)
-            glue.rename(done)
-        load_glue(done, mllm, sam.sam.mask_decoder)
-    shutil.copyfile(done, glue)
+    mllm, sam = build_untrained()
+    train_glue(recipe, out, assets, mllm, sam)
+    if not (out / "tracker.safetensors").exists():
+        cache_clips(out / "clips", range(recipe["tracker"]["clips"]), assets, sam.sam)
+        settings = TrackerRecipe(steps=recipe["tracker"]["steps"], seed=recipe["seed"])
+        train_tracker(out / "clips", out / "tracker.safetensors", settings, out / "tracker.json")
     return out
 
 
-def build_untrained():
+def train_glue(
+    recipe: dict[str, Any], out: Path, assets: AssetLibrary, mllm: MLLM, sam: SamSegmenter
+) -> None:
+    """Film the scenes, then teach words, then pictures; ``out/glue.safetensors`` is the result."""
+    scenes, held_out = out / "scenes", out / "held_out_scenes"
+    build_cache(held_out, range(recipe["held_out_scenes"]), "held-out", assets, mllm.tower, sam)
+    build_cache(scenes, range(recipe["scenes"]), "train", assets, mllm.tower, sam)
+    lexicon = Lexicon()
+    words, pictures = WordMaps(mllm, mllm.feature_dim, lexicon), SceneExamples(scenes, lexicon)
+
+    def draw_picture(rng: np.random.Generator) -> Example:
+        """A filmed scene, or now and then a faked frame, so that rare words are not forgotten."""
+        return (words if rng.random() < recipe["word_share"] else pictures).draw(rng)
+
+    def validate() -> dict[str, float]:
+        return validate_glue(mllm, sam, held_out, lexicon, draw_masks=True)
+
+    for name, draw, check in (("words", words.draw, None), ("pictures", draw_picture, validate)):
+        done = out / f"{name}.safetensors"
+        if not done.exists():
+            stage = GlueStage(**recipe[name], max_minutes=recipe["max_minutes"])
+            train_stage(name, stage, mllm, sam, draw, out, seed=recipe["seed"], validate=check)
+            (out / "glue.safetensors").rename(done)
+        load_glue(done, mllm, sam.sam.mask_decoder)
+    shutil.copyfile(done, out / "glue.safetensors")
+
+
+def build_untrained() -> tuple[MLLM, SamSegmenter]:
     """The embedded system's MLLM and SAM with fresh glue, from the public parts its preset names."""
     path = find_preset("embedded")
     preset = yaml.safe_load(path.read_text(encoding="utf-8"))

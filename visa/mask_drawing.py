@@ -119,8 +119,8 @@ def agreement(masks: torch.Tensor, heat_logits: torch.Tensor) -> torch.Tensor:
     """How well masks and heat agree over the frame, in [-1, 1].
 
     The mean of two Pearson correlations: with the heat's logits, and with how hot each place is relative to
-    the hottest, which tells the thing meant from the next likely one. Neither depends on how hot the heat is as
-    a whole: that changes with the question far more than its shape does.
+    the hottest, which tells the thing meant from the next likely one. Neither depends on how hot it is as a
+    whole: that changes with the question far more than the shape of the heat does.
 
     Args:
         masks: bool [C, h, w]. heat_logits: float [h, w].

@@ -35,6 +35,8 @@ def _convert(gguf_path: Path, folder: Path) -> None:
     """Dequantise to bfloat16 safetensors, the tokenizer beside it; a broken-off conversion leaves nothing."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent))
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # the bars stay; advice on quantised models is not for our users
     try:
         where = {"gguf_file": gguf_path.name}
         AutoTokenizer.from_pretrained(gguf_path.parent, **where).save_pretrained(partial)
@@ -49,4 +51,5 @@ def _convert(gguf_path: Path, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     finally:
+        logging.set_verbosity(verbosity)
         shutil.rmtree(partial, ignore_errors=True)

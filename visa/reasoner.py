@@ -1,5 +1,6 @@
 """Builds the embedded MLLM from its public parts and our glue."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -33,7 +34,10 @@ def build_mllm(
     """The MLLM with untrained glue, LoRA adapters in place."""
     language, tokenizer = load_language_model(gguf_path)
     language.requires_grad_(False)
-    adapted = get_peft_model(language, LoraConfig(target_modules=LORA_TARGETS, **LORA))
+    with warnings.catch_warnings():
+        # peft asks transformers by a name that transformers has since given up.
+        warnings.simplefilter("ignore", FutureWarning)
+        adapted = get_peft_model(language, LoraConfig(target_modules=LORA_TARGETS, **LORA))
     classifier = EfficientNetLite0()
     classifier.load_state_dict(torch.load(tower_path, map_location="cpu", weights_only=True))
     semantic = DeepLabMobileNetV2()

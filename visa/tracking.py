@@ -26,8 +26,9 @@ from model.xmem.framing import STRIDE, normalise, resize_images
 from model.xmem.sam_trunk import build_sam_xmem
 from visa.propagation import Propagator, TrackedFrame
 
-# SAM's mask and XMem's must have at least this IoU.
+# SAM's mask and XMem's must have at least this IoU; then the probability is this much SAM's.
 AGREEMENT = 0.5
+SAM_SHARE = 0.5
 # Parts of a mask smaller than this share of its largest part do not stretch the box.
 SMALL_PART = 0.15
 # SAM was trained on its own logits as mask prompts, which are larger than XMem's.
@@ -35,7 +36,7 @@ LOGIT_GAIN, LOGIT_LIMIT = 2.0, 14.0
 MAP_STRIDE = 4
 # Values are cheap here and the newest frame helps most: memorise often, keep few whole frames.
 TRACKING_CONFIG = MemoryConfig(
-    mem_every=3, max_mid_term_frames=4, min_mid_term_frames=2, num_prototypes=256, max_long_term_elements=3000
+    mem_every=2, max_mid_term_frames=4, min_mid_term_frames=2, num_prototypes=128, max_long_term_elements=2000
 )
 
 
@@ -113,7 +114,7 @@ class SamRefiner:
 
     @torch.inference_mode()
     def __call__(self, mask_probs: Tensor) -> Tensor:
-        """float32 [1 + N, h, w], background first -> the same, where SAM agrees as SAM draws it."""
+        """float32 [1 + N, h, w], background first -> the same, with SAM's part where SAM agrees."""
         size = self.features.input_size
         height, width = (side // MAP_STRIDE for side in size)
         coarse = functional.interpolate(mask_probs[None, 1:], (height, width), mode="area")[0]
@@ -133,7 +134,8 @@ class SamRefiner:
             own = logits > 0
             overlap = (own & masks[row]).sum() / (own | masks[row]).sum()
             if overlap >= AGREEMENT:
-                object_probs[row] = resize_images(logits[None, None], size)[0, 0].sigmoid()
+                drawn_probs = resize_images(logits[None, None], size)[0, 0].sigmoid()
+                object_probs[row] = torch.lerp(object_probs[row], drawn_probs, SAM_SHARE)
         return aggregate(object_probs[None])[1][0]
 
 

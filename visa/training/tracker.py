@@ -54,15 +54,15 @@ class TrackerRecipe:
         report_every: steps between two points of the learning curve.
     """
 
-    steps: int = 900
-    clips_per_step: int = 2
+    steps: int = 1500
+    clips_per_step: int = 1
     frames: int = 4
     window: tuple[int, int] = (192, 288)
     max_objects: int = 2
-    learning_rate: float = 1e-3
-    key_learning_rate: float = 2e-4
+    learning_rate: float = 4e-4
+    key_learning_rate: float = 4e-5
     weight_decay: float = 0.01
-    warmup: int = 30
+    warmup: int = 60
     hard_share: float = 0.15
     own_mask_share: float = 0.7
     bfloat16: bool = True

@@ -4,6 +4,7 @@ import torch
 
 from model.mllm.cells import class_words, grid_for
 from model.mllm.grounding import GroundingHead
+from model.mllm.mllm import RefusalPolicy
 from model.mllm.packing import collate
 from tests.tiny_mllm import CLASS_NAMES, random_cells, tiny_mllm
 
@@ -73,10 +74,10 @@ def test_no_seg_means_not_found():
 
 def test_a_refusal_starts_with_the_refusing_word_and_bias_brings_it_about():
     mllm = tiny_mllm()
-    sure = mllm.answer(read(mllm), "the goat", refusal_bias=1e4, max_new_tokens=2)
+    sure = mllm.answer(read(mllm), "the goat", refusal=RefusalPolicy(bias=1e4), max_new_tokens=2)
     assert sure.found_prob < 1e-3
     assert sure.text.startswith(mllm.tokenizer.decode([mllm.refusal_id]))
-    never = mllm.answer(read(mllm), "the goat", refusal_bias=-1e4, max_new_tokens=2)
+    never = mllm.answer(read(mllm), "the goat", refusal=RefusalPolicy(bias=-1e4), max_new_tokens=2)
     assert never.found_prob > 1 - 1e-3
 
 

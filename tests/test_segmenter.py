@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.mllm.mllm import Answer
+from model.mllm.mllm import Answer, RefusalPolicy
 from tests.synthetic_clips import number_of, numbered_frame
 from visa.errors import InputError
 from visa.mask_drawing import DrawnMasks
@@ -44,8 +44,8 @@ class FakeMllm:
         self.read_calls.append((list(cells), list(percents)))
         return SimpleNamespace(frames=list(cells))
 
-    def answer(self, reading, question, *, refusal_bias=0.0, max_new_tokens=32):
-        self.asked.append(SimpleNamespace(question=question, bias=refusal_bias, tokens=max_new_tokens))
+    def answer(self, reading, question, *, refusal=None, max_new_tokens=32):
+        self.asked.append(SimpleNamespace(question=question, refusal=refusal, tokens=max_new_tokens))
         prob = max((self.shown.get(frame, 0.1) for frame in reading.frames), default=0.1)
         text = "It is the goat. [SEG]" if prob >= 0.5 else "There is none."
         return Answer(text, prob >= 0.5, prob, torch.zeros(1, 4), torch.zeros(1, 4))
@@ -110,13 +110,13 @@ def test_not_found_means_empty_masks_and_neither_drawing_nor_propagation(video):
 
 
 def test_found_draws_on_the_target_frame_and_carries_that_mask(video):
-    segmenter = make({4: 0.9}, refusal_bias=0.7)
+    segmenter = make({4: 0.9}, refusal=RefusalPolicy(bias=0.7))
     tracklet = segmenter.segment(video, "the goat")
     references = list(uniform_indices(NUM_FRAMES, 2))
     ((cells, percents),) = segmenter.mllm.read_calls
     assert cells == [*references, 4], "references first, the target last"
     assert percents == [round(100 * index / (NUM_FRAMES - 1)) for index in (*references, 4)]
-    assert [(call.question, call.bias) for call in segmenter.mllm.asked] == [("the goat", 0.7)]
+    assert [(call.question, call.refusal.bias) for call in segmenter.mllm.asked] == [("the goat", 0.7)]
     assert segmenter.drawing.calls == [(cells, "It is the goat. [SEG]", 4)]
 
     ((carried, target, masks, features),) = segmenter.propagator.calls
@@ -137,7 +137,9 @@ def test_found_draws_on_the_target_frame_and_carries_that_mask(video):
 
 
 def test_the_text_guided_sampler_asks_of_single_frames_and_finds_the_one_that_shows_it(video):
-    segmenter = make({7: 0.95}, sampler=TextGuided(num_references=2, num_candidates=9), refusal_bias=0.3)
+    segmenter = make(
+        {7: 0.95}, sampler=TextGuided(num_references=2, num_candidates=9), refusal=RefusalPolicy(bias=0.3)
+    )
     tracklet = segmenter.segment(video, "the goat")
     assert tracklet.found
     assert tracklet.target_frame == 7
@@ -145,8 +147,8 @@ def test_the_text_guided_sampler_asks_of_single_frames_and_finds_the_one_that_sh
     assert [cells for cells, _ in alone] == [[k] for k in range(NUM_FRAMES)]
     assert whole[0] == [*uniform_indices(NUM_FRAMES, 2), 7]
     *scoring, final = segmenter.mllm.asked
-    assert all((call.tokens, call.bias) == (1, 0.0) for call in scoring), "scored unbiased, by one token"
-    assert final.bias == 0.3
+    assert all((call.tokens, call.refusal.bias) == (1, 0.3) for call in scoring), "scored by one token"
+    assert final.refusal.bias == 0.3
     assert final.tokens > 1
 
 

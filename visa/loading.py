@@ -8,6 +8,7 @@ import torch
 import yaml
 from torch import nn
 
+from model.mllm.mllm import RefusalPolicy
 from model.sam import Sam, SamSegmenter, build_sam, fastest_encoder_dtype
 from visa.downloads import fetch
 from visa.errors import InputError
@@ -94,5 +95,5 @@ def load(model: str | Path = "embedded", *, device: str | torch.device | None = 
         drawing=MaskDrawing(sam, SamSegmenter(tuned, pad_input=segment["pad_input"]), **segment["drawing"]),
         propagator=load_tracker(path.parent / propagate["tracker"], sam),
         sampler=SAMPLERS[sample["sampler"]](**options),
-        refusal_bias=reason["refusal_bias"],
+        refusal=RefusalPolicy(**reason["refusal"]),
     )

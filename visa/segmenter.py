@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.mllm.mllm import MLLM
+from model.mllm.mllm import MLLM, RefusalPolicy
 from model.sam.segmenter import SamSegmenter
 from visa.mask_drawing import MaskDrawing
 from visa.propagation import Propagator
@@ -33,7 +33,7 @@ class Segmenter:
 
     mllm: reads frames and answers. sam: draws masks. drawing: how the [SEG] head prompts SAM.
     propagator: carries masks through the video. sampler: picks frames.
-    refusal_bias: how much readier than trained the MLLM is to answer "not there" (a logit).
+    refusal: when the MLLM answers "not there".
     """
 
     mllm: MLLM
@@ -41,7 +41,7 @@ class Segmenter:
     drawing: MaskDrawing
     propagator: Propagator
     sampler: Sampler
-    refusal_bias: float = 0.0
+    refusal: RefusalPolicy = field(default_factory=RefusalPolicy)
     _viewing: Viewing | None = field(default=None, repr=False)
 
     def segment(
@@ -100,7 +100,7 @@ class Segmenter:
 
         report("reason", 0, 1)
         reading = self._read(viewing, choice)
-        answer = self.mllm.answer(reading, question, refusal_bias=self.refusal_bias)
+        answer = self.mllm.answer(reading, question, refusal=self.refusal)
         report("reason", 1, 1)
 
         masks = np.zeros((len(video), video.height, video.width), dtype=bool)
@@ -135,4 +135,7 @@ class Segmenter:
     def _found_probs(self, viewing: Viewing, frames: Sequence[int], question: str) -> list[float]:
         """For each frame alone: how sure the MLLM is that what is asked for is in it."""
         alone = (self._read(viewing, FrameChoice(index, ())) for index in frames)
-        return [self.mllm.answer(reading, question, max_new_tokens=1).found_prob for reading in alone]
+        return [
+            self.mllm.answer(reading, question, refusal=self.refusal, max_new_tokens=1).found_prob
+            for reading in alone
+        ]

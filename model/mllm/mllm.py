@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers import DynamicCache
 
 from model.mllm.cells import CellProjector, ClassifierTower, FrameCells, class_words, grid_for, pool_cells
@@ -23,6 +24,18 @@ class TokenBudget:
 
     target: int = 50
     reference: int = 15
+
+
+@dataclass(frozen=True)
+class RefusalPolicy:
+    """When to answer that nothing is there.
+
+    bias: added to the logit of refusing; higher refuses more. language_share: what the LM's opinion counts
+    beside the look at the frame; 1 is as trained, but a small LM goes by the sound of the question.
+    """
+
+    bias: float = 0.0
+    language_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -147,12 +160,19 @@ class MLLM(nn.Module):
         words = self.language.get_output_embeddings()(states)
         return torch.cat([words, states @ self.seg_output.to(states.dtype)[:, None]], dim=-1).float()
 
-    def opening_logits(self, logits: torch.Tensor, presence_logits: torch.Tensor) -> torch.Tensor:
-        """Logits [N, V + 1] of first answer tokens, refusing the less likely the surer the thing is there."""
-        refusal = torch.nn.functional.one_hot(
-            torch.tensor(self.refusal_id, device=logits.device), logits.shape[-1]
-        )
-        return logits - presence_logits[:, None] * refusal.to(logits)
+    def opening_logits(
+        self, logits: torch.Tensor, presence_logits: torch.Tensor, language_share: float = 1.0
+    ) -> torch.Tensor:
+        """Logits of first answer tokens, refusing the less likely the surer the thing is there.
+
+        Args:
+            logits: float [N, V + 1], the LM's own. presence_logits: float [N].
+            language_share: what the LM's own reluctance to refuse counts beside the presence; 1 in training.
+        """
+        refusal = functional.one_hot(torch.tensor(self.refusal_id, device=logits.device), logits.shape[-1])
+        others = logits.masked_fill(refusal.bool(), -torch.inf).logsumexp(-1)
+        reluctance = language_share * (others - logits[:, self.refusal_id]) + presence_logits
+        return torch.where(refusal.bool(), (others - reluctance)[:, None], logits)
 
     def _decoder(self) -> nn.Module:
         """The LM's trunk, under peft's wrapping or not."""
@@ -201,12 +221,17 @@ class MLLM(nn.Module):
 
     @torch.inference_mode()
     def answer(
-        self, reading: Reading, question: str, *, refusal_bias: float = 0.0, max_new_tokens: int = 32
+        self,
+        reading: Reading,
+        question: str,
+        *,
+        refusal: RefusalPolicy = RefusalPolicy(),
+        max_new_tokens: int = 32,
     ) -> Answer:
         """Generate the answer to one question about the frames read, greedily.
 
         Args:
-            refusal_bias: added to the logit of refusing; 0 is the LM as trained, higher refuses more.
+            refusal: when to refuse.
         """
         turn = self.packer.pack([FrameSlot(0, 1, 1)], [(question, None)])
         begin = turn.layout.target.stop
@@ -227,7 +252,9 @@ class MLLM(nn.Module):
                     presence = self.head.presence_logits(
                         state[None].float(), (word_sum / word_count)[None], reading.keys
                     )
-                    logits = self.opening_logits(logits[None], presence - refusal_bias)[0]
+                    logits = self.opening_logits(
+                        logits[None], presence - refusal.bias, refusal.language_share
+                    )[0]
                     found_prob = 1.0 - logits.softmax(-1)[self.refusal_id].item()
                     if found_prob >= 0.5:
                         logits[self.refusal_id] = -torch.inf

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.mllm.mllm import MLLM, RefusalPolicy
+from model.mllm.mllm import MLLM, Reading, RefusalPolicy
 from model.sam.segmenter import SamSegmenter
 from visa.mask_drawing import MaskDrawing
 from visa.propagation import Propagator
@@ -127,10 +127,9 @@ class Segmenter:
             video=video,
         )
 
-    def _read(self, viewing: Viewing, choice: FrameChoice):
+    def _read(self, viewing: Viewing, choice: FrameChoice) -> Reading:
         """The MLLM reads the reference frames and then the target frame."""
-        frames = (*choice.references, choice.target)
-        return self.mllm.read(viewing.cells(frames), [viewing.percent(index) for index in frames])
+        return viewing.reading((*choice.references, choice.target), self.mllm.read)
 
     def _found_probs(self, viewing: Viewing, frames: Sequence[int], question: str) -> list[float]:
         """For each frame alone: how sure the MLLM is that what is asked for is in it."""

@@ -109,12 +109,18 @@ class Propagator:
         network: XMem, in evaluation mode.
         config: how memory is kept; VISA's settings by default.
         encoder: how a frame is read; ``ImageEncoder(network)`` by default.
+        autocast: dtype of the convolutions, such as bfloat16; None for the network's own.
     """
 
     def __init__(
-        self, network: XMem, config: MemoryConfig | None = None, encoder: FrameEncoder | None = None
+        self,
+        network: XMem,
+        config: MemoryConfig | None = None,
+        encoder: FrameEncoder | None = None,
+        autocast: torch.dtype | None = None,
     ) -> None:
         self.network = network
+        self.autocast = autocast
         self.config = MemoryConfig() if config is None else config
         self.encoder = ImageEncoder(network) if encoder is None else encoder
 
@@ -197,13 +203,13 @@ class Propagator:
                 frame_masks[present] = self._winners(probs, masks.shape[1:])
                 yield index, frame_masks
 
-    @staticmethod
     def _step(
-        tracker: XMemTracker, frame: TrackedFrame, masks: Tensor | None = None, end: bool = False
+        self, tracker: XMemTracker, frame: TrackedFrame, masks: Tensor | None = None, end: bool = False
     ) -> Tensor:
         if masks is not None:
             masks = resize_masks(masks, tuple(frame.image.shape[-2:]))
-        return tracker.step(frame.image, masks, end=end, frame_key=frame.frame_key, refine=frame.refine)
+        with torch.autocast(frame.image.device.type, self.autocast, enabled=self.autocast is not None):
+            return tracker.step(frame.image, masks, end=end, frame_key=frame.frame_key, refine=frame.refine)
 
     @staticmethod
     def _winners(mask_probs: Tensor, size: tuple[int, int]) -> np.ndarray:

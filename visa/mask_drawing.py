@@ -62,7 +62,7 @@ class MaskDrawing:
     sam: SamSegmenter
     tuned: SamSegmenter
     num_peaks: int = 6
-    quality_weight: float = 0.3
+    quality_weight: float = 0.6
     own_bonus: float = 0.0
 
     def draw(self, mllm: MLLM, reading: Reading, answer: Answer, features: FrameFeatures) -> DrawnMasks:

@@ -23,6 +23,9 @@ from visa.tracklet import Tracklet
 from visa.video import Video
 from visa.viewing import Viewing
 
+# What the MLLM is asked to answer by when its first answer points nowhere in particular.
+CERTAIN_REFUSAL = RefusalPolicy(bias=1e4)
+
 # Called as progress(stage, done, total): stage is "sample", "reason", "segment" or "propagate".
 Progress = Callable[[str, int, int], None]
 
@@ -107,9 +110,12 @@ class Segmenter:
         score = answer.found_prob
         if answer.found:
             report("segment", 0, 1)
-            features = viewing.sam_features(choice.target)
-            drawn = self.drawing.draw(self.mllm, reading, answer, features)
+            drawn = self.drawing.draw(self.mllm, reading, answer, viewing.sam_features(choice.target))
             report("segment", 1, 1)
+            score = self.refusal.found_prob(score, drawn.heat_logits.amax(0))
+            if score < 0.5:
+                answer = self.mllm.answer(reading, question, refusal=CERTAIN_REFUSAL)
+        if answer.found:
             masks = self.propagator.propagate(
                 video,
                 choice.target,

@@ -26,16 +26,36 @@ class TokenBudget:
     reference: int = 15
 
 
+# Of SAM's grid: what is sure of one place is sure of about this many cells.
+HOT_CELLS = 20
+
+
 @dataclass(frozen=True)
 class RefusalPolicy:
     """When to answer that nothing is there.
 
     bias: added to the logit of refusing; higher refuses more. language_share: what the LM's opinion counts
     beside the look at the frame; 1 is as trained, but a small LM goes by the sound of the question.
+    second_look: once the answer points somewhere, the evidence it takes to believe it; None believes all.
     """
 
     bias: float = 0.0
     language_share: float = 1.0
+    second_look: float | None = None
+
+    def found_prob(self, first_prob: float, heat_logits: torch.Tensor) -> float:
+        """Probability [0, 1] that the thing is there, once the answer's heat is known.
+
+        Args:
+            first_prob: the answer's own, from before the heat.
+            heat_logits: float [h, w]; its hottest places count, as a logit, beside the first look.
+        """
+        if self.second_look is None:
+            return first_prob
+        heat = heat_logits.flatten()
+        hottest = heat.topk(min(HOT_CELLS, len(heat))).values.mean()
+        first = torch.tensor(first_prob, dtype=torch.float64).logit(eps=1e-6)
+        return float((first + hottest - self.second_look).sigmoid())
 
 
 @dataclass(frozen=True)

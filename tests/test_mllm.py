@@ -1,5 +1,7 @@
 """The MLLM: generating and teacher-forced paths are one, and questions do not disturb each other."""
 
+import numpy as np
+import pytest
 import torch
 
 from model.mllm.cells import class_words, grid_for
@@ -129,3 +131,15 @@ def test_heat_prefers_cells_whose_key_matches():
     keys[2, 3] = query[0] * 3
     heat = head(state, words, keys).heat_logits[0]
     assert divmod(int(heat.argmax()), 5) == (2, 3)
+
+
+def test_the_second_look_counts_the_hottest_cells_alone():
+    heat = torch.full((6, 10), -5.0)
+    heat[:2] = 4.0  # 20 cells
+    policy = RefusalPolicy(second_look=3.0)
+    assert policy.found_prob(0.5, heat) == pytest.approx(1 / (1 + np.exp(-1.0)), abs=1e-6)
+    heat[2:] = -50.0
+    assert policy.found_prob(0.5, heat) == pytest.approx(1 / (1 + np.exp(-1.0)), abs=1e-6)
+    assert policy.found_prob(0.1, heat) < policy.found_prob(0.9, heat)
+    assert policy.found_prob(0.5, torch.zeros(1, 1)) < 0.5
+    assert RefusalPolicy().found_prob(0.3, heat) == 0.3

@@ -47,6 +47,7 @@ class FakeMllm:
     def answer(self, reading, question, *, refusal=None, max_new_tokens=32):
         self.asked.append(SimpleNamespace(question=question, refusal=refusal, tokens=max_new_tokens))
         prob = max((self.shown.get(frame, 0.1) for frame in reading.frames), default=0.1)
+        prob = 0.0 if refusal is not None and refusal.bias > 100 else prob
         text = "It is the goat. [SEG]" if prob >= 0.5 else "There is none."
         return Answer(text, prob >= 0.5, prob, torch.zeros(1, 4), torch.zeros(1, 4))
 
@@ -54,14 +55,14 @@ class FakeMllm:
 class FakeDrawing:
     """Two masks whose place tells the frame that they were drawn on."""
 
-    def __init__(self):
-        self.calls = []
+    def __init__(self, heat=0.0):
+        self.calls, self.heat = [], heat
 
     def draw(self, mllm, reading, answer, features):
         self.calls.append((reading.frames, answer.text, features))
         masks = np.zeros((2, HEIGHT, WIDTH), bool)
         masks[0, 0, features] = masks[1, 1, features] = True
-        return DrawnMasks(masks, torch.zeros(2, 1, 1))
+        return DrawnMasks(masks, torch.full((2, 1, 1), self.heat))
 
 
 class FakePropagator:
@@ -107,6 +108,19 @@ def test_not_found_means_empty_masks_and_neither_drawing_nor_propagation(video):
     assert tracklet.masks.shape == (NUM_FRAMES, HEIGHT, WIDTH)
     assert not tracklet.masks.any()
     assert segmenter.drawing.calls == segmenter.propagator.calls == segmenter.sam.encoded == []
+
+
+@pytest.mark.parametrize(("heat", "found"), [(3.0, True), (-3.0, False)])
+def test_an_answer_that_points_nowhere_is_taken_back(video, heat, found):
+    segmenter = make({4: 0.9}, refusal=RefusalPolicy(second_look=2.0))
+    segmenter.drawing.heat = heat
+    tracklet = segmenter.segment(video, "the goat")
+    assert tracklet.found == found
+    assert tracklet.masks.any() == found
+    assert (tracklet.score >= 0.5) == found
+    assert tracklet.score == pytest.approx(1 / (1 + np.exp(2.0 - heat - np.log(9))), abs=1e-4)
+    assert ("[SEG]" in tracklet.answer) == found
+    assert bool(segmenter.propagator.calls) == found
 
 
 def test_found_draws_on_the_target_frame_and_carries_that_mask(video):

@@ -43,9 +43,8 @@ def _convert(gguf_path: Path, folder: Path) -> None:
         language = AutoModelForCausalLM.from_pretrained(gguf_path.parent, dtype=torch.bfloat16, **where)
         # transformers refuses to save a model that came quantised; its weights are plain by now.
         del language.config.quantization_config
-        weights = {
-            name: value.clone() for name, value in language.state_dict().items() if name != "lm_head.weight"
-        }
+        tied = "lm_head.weight" if language.config.tie_word_embeddings else None
+        weights = {name: value.clone() for name, value in language.state_dict().items() if name != tied}
         save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
         language.config.save_pretrained(partial)
         shutil.rmtree(folder, ignore_errors=True)

@@ -10,9 +10,11 @@ from torch import nn
 
 from model.mllm.mllm import RefusalPolicy
 from model.sam import Sam, SamSegmenter, build_sam, fastest_encoder_dtype
+from model.xmem import load_xmem
 from visa.downloads import fetch
 from visa.errors import InputError
 from visa.mask_drawing import MaskDrawing
+from visa.propagation import Propagator
 from visa.reasoner import build_mllm, load_glue, merge_lora, read_class_names
 from visa.sampling import SAMPLERS
 from visa.segmenter import Segmenter
@@ -48,6 +50,14 @@ def find_preset(model: str | Path) -> Path:
     )
 
 
+def build_propagator(propagate: dict, folder: Path, sam: SamSegmenter) -> Propagator:
+    """A preset's tracker: ``tracker``, ours on MobileSAM's features, or ``xmem``, the published network."""
+    if "xmem" in propagate:
+        network = load_xmem(folder / propagate["xmem"]).eval().requires_grad_(False).to(sam.sam.device)
+        return Propagator(network)
+    return load_tracker(folder / propagate["tracker"], sam)
+
+
 def with_decoder(sam: Sam, mask_decoder: nn.Module) -> Sam:
     """The same SAM, its encoders shared, with another mask decoder."""
     twin = copy.copy(sam)
@@ -66,11 +76,27 @@ def load(model: str | Path = "embedded", *, device: str | torch.device | None = 
         InputError: no such preset. DownloadError: a public part cannot be had.
     """
     path = find_preset(model)
-    preset = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if missing := [stage for stage in STAGES if stage not in preset]:
-        raise InputError(f"{path} describes no system: it lacks {', '.join(missing)}")
-    segment, reason, sample, propagate = (preset[stage] for stage in STAGES)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        preset = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        if missing := [stage for stage in STAGES if stage not in preset]:
+            raise InputError(f"{path} describes no system: it lacks {', '.join(missing)}")
+        return _build(preset, path.parent, device)
+    except InputError:
+        raise
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not YAML: {getattr(error, 'problem', None) or error}") from error
+    except KeyError as error:
+        raise InputError(f"{path} does not say, or says something unknown for, {error}") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path} names {error.filename}, which is not there") from error
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _build(preset: dict, folder: Path, device: torch.device) -> Segmenter:
+    """The system that a preset describes; its files lie in ``folder``."""
+    segment, reason, sample, propagate = (preset[stage] for stage in STAGES)
 
     network = build_sam(segment["sam"], fetch(segment["weights"])).to(device)
     # MobileSAM may leave a wide frame unpadded, which spares a CPU a third of the work; the ViTs may not.
@@ -78,13 +104,13 @@ def load(model: str | Path = "embedded", *, device: str | torch.device | None = 
     mllm = build_mllm(
         fetch(reason["language"]),
         fetch(reason["classifier"]),
-        path.parent / reason["semantic"],
-        read_class_names(path.parent / reason["classes"]),
+        folder / reason["semantic"],
+        read_class_names(folder / reason["classes"]),
         reason["area"],
     )
     # SAM as published draws for the tracker and proposes candidates; only a copy of its decoder is ours.
     tuned = with_decoder(network, copy.deepcopy(network.mask_decoder))
-    load_glue(path.parent / reason["glue"], mllm, tuned.mask_decoder)
+    load_glue(folder / reason["glue"], mllm, tuned.mask_decoder)
     merge_lora(mllm)
     for part in (network, tuned, mllm):
         part.eval().requires_grad_(False).to(device)
@@ -93,7 +119,7 @@ def load(model: str | Path = "embedded", *, device: str | torch.device | None = 
         mllm=mllm,
         sam=sam,
         drawing=MaskDrawing(sam, SamSegmenter(tuned, pad_input=segment["pad_input"]), **segment["drawing"]),
-        propagator=load_tracker(path.parent / propagate["tracker"], sam),
+        propagator=build_propagator(propagate, folder, sam),
         sampler=SAMPLERS[sample["sampler"]](**options),
         refusal=RefusalPolicy(**reason["refusal"]),
     )

@@ -79,7 +79,7 @@ class MaskDrawing:
 
     def _best_candidate(self, own: torch.Tensor, heat: torch.Tensor, features: FrameFeatures) -> torch.Tensor:
         """The candidate [1, 1, 256, 256] that agrees best with the heat [1, 256, 256]."""
-        candidates, quality = [own[0]], [torch.full((1,), self.own_bonus)]
+        candidates, quality = [own[0]], [torch.full((1,), self.own_bonus, device=own.device)]
         boxes, some = mask_boxes(torch.cat([own[0] > 0, heat > 0]))
         prompts = [PointPrompt(*self._peaks(heat[0], features))]
         if some.any():

@@ -67,12 +67,14 @@ def load_glue(path: Path, mllm: MLLM, mask_decoder: nn.Module) -> None:
         ValueError: the file lacks keys of the glue, or has others.
     """
     glue = load_file(path)
-    expected = glue_state(mllm, mask_decoder).keys()
-    if glue.keys() != expected:
-        missing, unexpected = sorted(expected - glue.keys()), sorted(glue.keys() - expected)
+    expected = {name: value.shape for name, value in glue_state(mllm, mask_decoder).items()}
+    missing, unexpected = sorted(expected.keys() - glue.keys()), sorted(glue.keys() - expected.keys())
+    if missing or unexpected:
         raise ValueError(
             f"{path} is not this system's glue: missing {missing[:5]}, unexpected {unexpected[:5]}"
         )
+    if wrong := [name for name, shape in expected.items() if glue[name].shape != shape]:
+        raise ValueError(f"{path} is not this system's glue: other shapes of {wrong[:5]}")
 
     def part(prefix: str) -> dict[str, torch.Tensor]:
         return {k.removeprefix(prefix): v.float() for k, v in glue.items() if k.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""Tracking on SAM's features: a frame is encoded once, XMem follows, SAM's decoder draws the edge.
+"""Tracking on SAM's features: XMem follows on the maps of SAM's encoder, SAM's decoder draws the edge.
 
 XMem's prediction becomes a box and a mask prompt for SAM's decoder; what SAM draws is taken only where it
 agrees with XMem, and is what memory keeps. Shapes: N objects, H W pixels of the video, h w pixels while

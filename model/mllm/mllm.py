@@ -78,10 +78,9 @@ class Reading:
 class Answer:
     """A generated answer.
 
-    text: the words, [SEG] included. found: whether it holds a [SEG]. found_prob: probability [0, 1] that the
-        LM gave to
-    starting any answer but a refusal. seg_states: float [n, D] of its n [SEG] tokens. word_means: float [n,
-    D].
+    text: the words, [SEG] included. found: whether it holds a [SEG]. found_prob: probability [0, 1] of opening
+    with anything but a refusal, the look at the frame and the policy included. seg_states: float [n, D] of its
+    n [SEG] tokens. word_means: float [n, D].
     """
 
     text: str
@@ -276,8 +275,12 @@ class MLLM(nn.Module):
                         logits[None], presence - refusal.bias, refusal.language_share
                     )[0]
                     found_prob = 1.0 - logits.softmax(-1)[self.refusal_id].item()
+                    # An answer says something, and what it begins with is settled by now.
+                    logits[self.packer.end_id] = -torch.inf
                     if found_prob >= 0.5:
                         logits[self.refusal_id] = -torch.inf
+                elif found_prob < 0.5:
+                    logits[self.seg_token_id] = -torch.inf  # a refusal points at nothing
                 token = int(logits.argmax()) if found_prob >= 0.5 or said else self.refusal_id
                 if token == self.packer.end_id:
                     break

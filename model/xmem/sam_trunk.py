@@ -1,7 +1,7 @@
 """A key trunk that computes next to nothing: it takes the maps that SAM's image encoder has made already.
 
-The `embedded` preset encodes a frame once, for SAM and for the tracker. TinyViT's maps (Zhang et al. 2023,
-MobileSAM) are brought to the widths of a small XMem by one 1x1 convolution each.
+TinyViT's maps (Zhang et al. 2023, MobileSAM) are brought to the widths of a small XMem by one 1x1 convolution
+each.
 Shapes: B batch, h w the grid at stride 16, C channels, M tokens.
 """
 

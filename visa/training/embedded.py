@@ -2,7 +2,7 @@
 
     python train_ds.py --config train/embedded
 
-What is done is kept in the run's folder and not done again: a broken-off run goes on where it was.
+Stages that are done are kept in the run's folder and not done again; a broken-off stage starts anew.
 """
 
 import shutil
@@ -19,6 +19,7 @@ from dataset.synthetic.library import PUBLIC_FILES, open_library
 from model.mllm.mllm import MLLM
 from model.sam import SamSegmenter, build_sam, fastest_encoder_dtype
 from visa.downloads import fetch
+from visa.errors import InputError
 from visa.loading import find_preset
 from visa.reasoner import build_mllm, load_glue, read_class_names
 from visa.training.examples import Example
@@ -35,15 +36,39 @@ def train_embedded(recipe: dict[str, Any]) -> Path:
     """Run all stages that are not done yet; returns the folder with the weights."""
     out = Path(recipe["out"])
     out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    written, record = yaml.safe_dump(recipe, sort_keys=False), out / "recipe.yaml"
+    if record.exists() and record.read_text(encoding="utf-8") != written:
+        raise InputError(f"{record} has other settings: go on with those, or give another folder by out=...")
+    record.write_text(written, encoding="utf-8")
+    torch.manual_seed(recipe["seed"])
     assets = open_library([fetch(name) for name in PUBLIC_FILES])
     mllm, sam = build_untrained()
     train_glue(recipe, out, assets, mllm, sam)
     if not (out / "tracker.safetensors").exists():
         cache_clips(out / "clips", range(recipe["tracker"]["clips"]), assets, sam.sam)
         settings = TrackerRecipe(steps=recipe["tracker"]["steps"], seed=recipe["seed"])
-        train_tracker(out / "clips", out / "tracker.safetensors", settings, out / "tracker.json")
+        unfinished = out / "tracker.partial.safetensors"
+        train_tracker(out / "clips", unfinished, settings, out / "tracker.json")
+        unfinished.rename(out / "tracker.safetensors")
+    make_loadable(out)
     return out
+
+
+def make_loadable(out: Path) -> None:
+    """Complete a run's folder to one that `visa.load` takes: preset and small files beside the weights."""
+    path = find_preset("embedded")
+    preset = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for name in ("semantic", "classes"):
+        small = path.parent / preset["reason"][name]
+        shutil.copyfile(small, out / small.name)
+    for stage, name in (
+        ("reason", "semantic"),
+        ("reason", "classes"),
+        ("reason", "glue"),
+        ("propagate", "tracker"),
+    ):
+        preset[stage][name] = Path(preset[stage][name]).name
+    (out / "preset.yaml").write_text(yaml.safe_dump(preset, sort_keys=False), encoding="utf-8")
 
 
 def train_glue(
@@ -81,10 +106,11 @@ def build_untrained() -> tuple[MLLM, SamSegmenter]:
     network = build_sam(segment["sam"], fetch(segment["weights"]))
     network.image_encoder.requires_grad_(False)
     network.prompt_encoder.requires_grad_(False)
-    sam = SamSegmenter(network, pad_input=False, encoder_dtype=fastest_encoder_dtype(torch.device("cpu")))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    sam = SamSegmenter(network.to(device), pad_input=False, encoder_dtype=fastest_encoder_dtype(device))
     class_names = read_class_names(path.parent / reason["classes"])
     semantic = path.parent / reason["semantic"]
     mllm = build_mllm(
         fetch(reason["language"]), fetch(reason["classifier"]), semantic, class_names, reason["area"]
     )
-    return mllm, sam
+    return mllm.to(device), sam

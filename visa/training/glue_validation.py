@@ -38,7 +38,7 @@ def validate_glue(
         cached = load_scene(path)
         rng = np.random.default_rng([number, 99])
         turns = examples.turns(cached, rng)
-        example = examples.example(cached, rng)
+        example = examples.example(cached, rng, alone=False).to(mllm.device)
         with torch.autocast(mllm.device.type, torch.bfloat16):
             reading = mllm.read(example.frames, example.percents)
             for turn, taught in [turns[k] for k in rng.permutation(len(turns))[:6]]:

@@ -38,10 +38,10 @@ class SceneExamples:
             if example.turns:
                 return example
 
-    def example(self, cached: CachedScene, rng: np.random.Generator) -> Example:
+    def example(self, cached: CachedScene, rng: np.random.Generator, alone: bool | None = None) -> Example:
         """An example of one scene. Half are shown as their target frame alone, as the sampler does it."""
         turns = self.turns(cached, rng)
-        alone = rng.random() < 0.5
+        alone = rng.random() < 0.5 if alone is None else alone
         if alone:
             # Alone, a frame tells nothing of movement or order: such questions cannot be answered from it.
             turns = [turn for turn in turns if turn[0].aspect not in ("motion", "order")] or turns

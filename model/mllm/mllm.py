@@ -78,9 +78,9 @@ class Reading:
 class Answer:
     """A generated answer.
 
-    text: the words, [SEG] included. found: whether it holds a [SEG]. found_prob: probability [0, 1] of opening
-    with anything but a refusal, the look at the frame and the policy included. seg_states: float [n, D] of its
-    n [SEG] tokens. word_means: float [n, D].
+    text: the words, [SEG] included. found: whether it holds a [SEG]. found_prob: probability [0, 1] of
+    opening with anything but a refusal, the look at the frame and the policy included. seg_states: float
+    [n, D] of its n [SEG] tokens. word_means: float [n, D].
     """
 
     text: str

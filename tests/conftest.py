@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run: a test that fails here fails everywhere.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 OWN_GOLDEN = Path(__file__).parent / "golden"
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.image_input import resized_images
+
 VOC_CLASSES = (
     "background",
     "airplane",
@@ -69,12 +71,7 @@ def normalise(frames: Tensor, size: tuple[int, int] | None = None) -> Tensor:
     Raises:
         ValueError: frames of another shape.
     """
-    if frames.ndim != 4 or frames.shape[-1] != 3:
-        raise ValueError(f"frames must be [T, H, W, 3], got {list(frames.shape)}")
-    images = frames.permute(0, 3, 1, 2).float()
-    if size is not None and size != tuple(images.shape[-2:]):
-        images = functional.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
-    return images / HALF_RANGE - 1
+    return resized_images(frames, size) / HALF_RANGE - 1
 
 
 class _HalvingConv(nn.Conv2d):

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from model.prompt import EmbeddingPrompt
 
-SEG_STATES = ("predicting", "at_token")
-
 
 class SegHead(nn.Sequential):
     """Hidden states [..., D] to prompt embeddings [..., 256], in the head's own dtype.

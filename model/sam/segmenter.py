@@ -179,7 +179,7 @@ class SamSegmenter:
 
         Args:
             features: of `encode`.
-            prompts: one prompt, or several which together describe the same N objects. Points,
+            prompts: one prompt, or several which together describe the same N objects (N may be 0). Points,
                 then the box, then embeddings make the sparse tokens; a mask prompt replaces
                 SAM's "no mask" map.
             frame_index: which frame of `features`: one for all, or int64 [N] one for each object.
@@ -192,6 +192,11 @@ class SamSegmenter:
             ValueError: no prompt, two boxes or masks, or prompts for different numbers of objects.
         """
         sparse, dense = self.embed_prompts(prompts)
+        if not len(sparse):
+            # The package's decoder cannot reshape nothing.
+            side, channels = self.sam.image_size // 4, 3 if multimask else 1
+            nothing = torch.zeros(0, channels, device=self.sam.device)
+            return MaskPrediction(nothing[..., None, None].expand(-1, -1, side, side), nothing)
         rows, cols = features.embedding.shape[-2:]
         dense = dense[..., :rows, :cols]
         dtype = next(self.sam.mask_decoder.parameters()).dtype

@@ -2,6 +2,8 @@
 
 import inspect
 import itertools
+import json
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +18,7 @@ from visa.sampling import (
     UniformFrame,
     uniform_indices,
 )
+from visa.sampling.references import REFERENCE_RULES, reference_frames
 
 PLAIN = [FirstFrame, MiddleFrame, UniformFrame]
 MANY = settings(max_examples=100, deadline=None, derandomize=True)
@@ -65,25 +68,85 @@ def test_uniform_indices_of_nothing_is_an_error(num_frames, count):
         uniform_indices(num_frames, count)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+class Oracle:
+    """A scorer of frames and of the video in one: every frame is as likely, the video always says 30%."""
+
+    name = "oracle"
+    video = SimpleNamespace(name="clip")
+
+    def __call__(self, frames, question):
+        return [0.5] * len(frames)
+
+    def generate(self, question):
+        return "30%"
+
+
+@pytest.fixture(scope="module")
+def samplers(tmp_path_factory):
+    """Makes the sampler of a name; the replayed one knows the question "q" about "clip"."""
+    path = tmp_path_factory.mktemp("replay") / "meta_llamavid.json"
+    expressions = {"0": {"exp": "q", "tp": 0.3}}
+    path.write_text(json.dumps({"videos": {"clip": {"expressions": expressions}}}))
+    needed = {"replayed_percent": {"path": path}, "percent_guided": {"cache": None}}
+    return lambda name, **options: SAMPLERS[name](**needed.get(name, {}), **options)
+
+
+def test_every_sampler_is_the_one_its_name_says():
+    assert [kind.__name__ for kind in SAMPLERS.values()] == [
+        "".join(part.capitalize() for part in name.split("_"))
+        + ("Frame" if name in ("first", "middle", "uniform") else "")
+        for name in SAMPLERS
+    ]
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "sparse_dense"])
 @MANY
-@given(num_frames=st.integers(1, 300), num_references=st.integers(1, 12), question=st.text(max_size=40))
-def test_every_sampler_keeps_the_protocol(name, num_frames, num_references, question):
-    sampler = SAMPLERS[name](num_references=num_references)
+@given(
+    num_frames=st.integers(1, 300),
+    num_references=st.integers(0, 12),
+    rule=st.sampled_from([*REFERENCE_RULES]),
+)
+def test_every_sampler_keeps_the_protocol(samplers, name, num_frames, num_references, rule):
+    options = {} if name == "text_guided" else {"references": rule}
+    num_references = max(1, num_references) if name == "text_guided" else num_references
+    sampler = samplers(name, num_references=num_references, **options)
     assert (
         list(inspect.signature(sampler.choose).parameters)
         == list(inspect.signature(Sampler.choose).parameters)[1:]
     )
-    question = question.encode(errors="replace").decode()
-    choice = sampler.choose(num_frames, question, lambda frames, asked: [0.5] * len(frames))
+    choice = sampler.choose(num_frames, "q", Oracle())
     assert 0 <= choice.target < num_frames
     assert sorted(set(choice.references)) == list(choice.references), "in order of time, without repetition"
+    assert choice.dense == choice.dense_frames == ()
     if name == "text_guided":
         candidates = uniform_indices(num_frames, sampler.num_candidates)
         assert set(choice.references) <= set(candidates)
         assert len(choice.references) == min(num_references, len(candidates))
     else:
-        assert choice.references == uniform_indices(num_frames, num_references)
+        assert choice.references == reference_frames(rule, num_frames, choice.target, num_references)
+    assert sampler.choose(num_frames, "q", Oracle()) == choice
+
+
+@pytest.mark.parametrize("name", ["first", "middle", "uniform"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"references": "nearest"},
+        {"num_references": -1},
+        {"num_references": 2.5},
+        {"references": "local", "num_references": True},
+    ],
+)
+def test_options_are_checked_when_a_sampler_is_made(name, options):
+    with pytest.raises(ValueError, match="must be"):
+        SAMPLERS[name](**options)
+
+
+@MANY
+@given(question=st.text(max_size=40), num_frames=st.integers(1, 300))
+def test_the_uniform_sampler_takes_any_question(question, num_frames):
+    question = question.encode(errors="replace").decode()
+    assert 0 <= UniformFrame().choose(num_frames, question, never).target < num_frames
 
 
 @pytest.mark.parametrize("sampler", PLAIN)

@@ -1,10 +1,23 @@
 """Which frames to look at: a target frame, where the mask is drawn, and reference frames around it."""
 
-from visa.sampling.choice import FrameChoice, Sampler, uniform_indices
+from visa.sampling.choice import FrameChoice, Sampler, VideoScorer, uniform_indices
+from visa.sampling.percent_guided import AtPercent, PercentGuided
 from visa.sampling.plain import FirstFrame, MiddleFrame, UniformFrame
+from visa.sampling.replayed_percent import ReplayedPercent
+from visa.sampling.sparse_dense import SparseDense
 from visa.sampling.text_guided import TextGuided
 
-SAMPLERS = {"first": FirstFrame, "middle": MiddleFrame, "uniform": UniformFrame, "text_guided": TextGuided}
+SAMPLERS = {
+    "first": FirstFrame,
+    "middle": MiddleFrame,
+    "uniform": UniformFrame,
+    "text_guided": TextGuided,
+    "percent_guided": PercentGuided,
+    "at_percent": AtPercent,
+    "replayed_percent": ReplayedPercent,
+    "sparse_dense": SparseDense,
+}
 
-__all__ = ["SAMPLERS", "FirstFrame", "FrameChoice", "MiddleFrame", "Sampler", "TextGuided", "UniformFrame"]
+__all__ = ["SAMPLERS", "AtPercent", "FirstFrame", "FrameChoice", "MiddleFrame", "PercentGuided"]
+__all__ += ["ReplayedPercent", "Sampler", "SparseDense", "TextGuided", "UniformFrame", "VideoScorer"]
 __all__ += ["uniform_indices"]

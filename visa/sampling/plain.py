@@ -1,31 +1,41 @@
-"""Samplers that do not read the question: what the text-guided one is compared with."""
+"""Samplers that do not read the question: what the text-guided ones are compared with."""
 
 import zlib
 from dataclasses import dataclass
 
-from visa.sampling.choice import FrameChoice, FrameScorer, uniform_indices
+from visa.sampling.choice import FrameChoice, FrameScorer
+from visa.sampling.references import reference_frames, require_rule
 
 
 @dataclass(frozen=True)
 class FirstFrame:
-    """The first frame is the target, references lie uniformly over the video."""
+    """The first frame is the target; references as in `visa.sampling.references`."""
 
     num_references: int = 4
+    references: str = "global"
+
+    def __post_init__(self):
+        require_rule(self.references, self.num_references)
 
     def choose(self, num_frames: int, question: str, scorer: FrameScorer) -> FrameChoice:
         """See `Sampler`."""
-        return FrameChoice(0, uniform_indices(num_frames, self.num_references))
+        return FrameChoice(0, reference_frames(self.references, num_frames, 0, self.num_references))
 
 
 @dataclass(frozen=True)
 class MiddleFrame:
-    """The middle frame is the target, references lie uniformly over the video."""
+    """The middle frame is the target; references as in `visa.sampling.references`."""
 
     num_references: int = 4
+    references: str = "global"
+
+    def __post_init__(self):
+        require_rule(self.references, self.num_references)
 
     def choose(self, num_frames: int, question: str, scorer: FrameScorer) -> FrameChoice:
         """See `Sampler`."""
-        return FrameChoice(num_frames // 2, uniform_indices(num_frames, self.num_references))
+        target = num_frames // 2
+        return FrameChoice(target, reference_frames(self.references, num_frames, target, self.num_references))
 
 
 @dataclass(frozen=True)
@@ -33,8 +43,12 @@ class UniformFrame:
     """Any frame may be the target, each as likely; the draw hangs on the question alone, to be repeatable."""
 
     num_references: int = 4
+    references: str = "global"
+
+    def __post_init__(self):
+        require_rule(self.references, self.num_references)
 
     def choose(self, num_frames: int, question: str, scorer: FrameScorer) -> FrameChoice:
         """See `Sampler`."""
         target = zlib.crc32(question.encode()) % num_frames
-        return FrameChoice(target, uniform_indices(num_frames, self.num_references))
+        return FrameChoice(target, reference_frames(self.references, num_frames, target, self.num_references))

@@ -188,6 +188,7 @@ def test_a_batch_is_its_samples_one_by_one():
     assert model.tower.vision.embeddings.patch_embedding.weight.grad is None
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # asked by peft
 def test_lora_is_trained_through_the_same_forward_pass():
     model = build()
     tokens = model.visual_tokens(some_frames(2)).detach().flatten(0, 1)

@@ -12,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visa.errors import InputError
-from visa.sampling import AtPercent, FirstFrame, PercentGuided, ReplayedPercent
+from visa.questions import clean_question
+from visa.sampling import (
+    AtPercent,
+    FirstFrame,
+    ModelScorer,
+    PercentGuided,
+    ReplayedPercent,
+    TextGuided,
+    VideoScorer,
+    uniform_indices,
+)
 from visa.sampling.answer_cache import AnswerCache, AnswerKey
 from visa.sampling.balanced_draws import balanced_draws
 from visa.sampling.percent import frame_at, mean_percent, parse_percent, percent_question
@@ -137,6 +147,20 @@ def test_without_a_cache_every_answer_is_new(cache):
     assert sampler.choose(20, "q", Parrot(a_video(), ["50%"])).target == 10
 
 
+def test_any_model_of_ours_can_be_the_scorer(cache):
+    asked = []
+
+    def answer(frames, question):
+        asked.append((frames, question))
+        return "The answer is 70%."
+
+    scorer = ModelScorer("ours", a_video(), answer, lambda frames, question: [f / 100 for f in frames], 5)
+    assert isinstance(scorer, VideoScorer)
+    assert PercentGuided(num_answers=2, cache=cache).choose(20, "the dog", scorer).target == 14
+    assert asked == [(uniform_indices(20, 5), percent_question("the dog"))] * 2
+    assert TextGuided(tolerance=0.0).choose(20, "the dog", scorer).target == uniform_indices(20, 8)[-1]
+
+
 @pytest.mark.parametrize("scorer", [None, lambda frames, question: [0.5] * len(frames)])
 def test_a_scorer_of_frames_is_not_enough(scorer):
     with pytest.raises(ValueError, match="asks a video MLLM.*choose another sampler"):
@@ -220,7 +244,13 @@ def meta(tmp_path) -> Path:
     return write_meta(
         tmp_path / "meta_llamavid.json",
         {
-            "UVO/all/clip": {"0": ("The  Dog?", 0.33), "1": ("the cat", 1.0), "2": ("the cat", 0.1)},
+            "UVO/all/clip": {
+                "0": ("The  Dog?", 0.33),
+                "1": ("the cat", 1.0),
+                "2": ("the cat", 0.1),
+                "3": ("[a] <b>", 0.6),
+                "4": ("", 0.2),
+            },
             "TAO/twin": {"0": ("the dog", 0.2), "1": ("the ant", 0.4)},
             "UVO/twin": {"0": ("the dog", 0.7), "1": ("the ant", 0.4)},
         },
@@ -234,6 +264,7 @@ def test_published_marks_are_replayed(meta, name):
     assert choice == AtPercent(0.33).choose(100, "the dog?", None)
     assert choice.target == 33
     assert ReplayedPercent(meta).choose(100, "the cat", scorer).target == 99
+    assert ReplayedPercent(meta).choose(100, clean_question("[a] <b>"), scorer).target == 60
 
 
 def test_twins_are_told_apart_where_they_differ(meta):

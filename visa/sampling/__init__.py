@@ -1,6 +1,7 @@
 """Which frames to look at: a target frame, where the mask is drawn, and reference frames around it."""
 
 from visa.sampling.choice import FrameChoice, Sampler, VideoScorer, uniform_indices
+from visa.sampling.model_scorer import ModelScorer
 from visa.sampling.percent_guided import AtPercent, PercentGuided
 from visa.sampling.plain import FirstFrame, MiddleFrame, UniformFrame
 from visa.sampling.replayed_percent import ReplayedPercent
@@ -18,6 +19,14 @@ SAMPLERS = {
     "sparse_dense": SparseDense,
 }
 
-__all__ = ["SAMPLERS", "AtPercent", "FirstFrame", "FrameChoice", "MiddleFrame", "PercentGuided"]
-__all__ += ["ReplayedPercent", "Sampler", "SparseDense", "TextGuided", "UniformFrame", "VideoScorer"]
+__all__ = ["SAMPLERS", "AtPercent", "FirstFrame", "FrameChoice", "MiddleFrame", "ModelScorer"]
+__all__ += [
+    "PercentGuided",
+    "ReplayedPercent",
+    "Sampler",
+    "SparseDense",
+    "TextGuided",
+    "UniformFrame",
+    "VideoScorer",
+]
 __all__ += ["uniform_indices"]

@@ -6,6 +6,7 @@ expression: ``{"videos": {NAME: {"expressions": {ID: {"exp": ..., "tp": ...}}}}}
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from visa.errors import InputError
+from visa.questions import clean_question
 from visa.sampling.choice import FrameChoice, FrameScorer, VideoScorer
 from visa.sampling.percent_guided import AtPercent
 from visa.sampling.references import require_rule
@@ -129,4 +131,9 @@ def _fraction(value: object) -> float:
 
 
 def _words(question: str) -> str:
+    """What makes two questions the same; a person's has been cleaned before it comes here."""
+    with contextlib.suppress(
+        InputError
+    ):  # an empty or endless expression of the file: nobody will ask for it
+        question = clean_question(question)
     return " ".join(question.lower().split())

@@ -8,9 +8,10 @@ import torch
 
 from model.prompt import EmbeddingPrompt, MaskPrompt
 from tests.tiny_training import TAUGHT, tiny_example, tiny_sam, tiny_trainable
+from visa.training.examples import TaughtTurn
 from visa.training.glue_step import LossWeights, glue_losses, weighted
 
-WORDS = {"text", "refusal", "look"}
+WORDS = {"text", "refusal", "presence", "look"}
 HEAT = {"heat_bce", "heat_dice", "object_choice", "cell_choice"}
 MASK = {"mask_bce", "mask_dice"}
 
@@ -29,7 +30,7 @@ def test_every_part_of_the_objective_is_there(mllm, sam):
     losses = glue_losses(mllm, [tiny_example()], sam)
     assert losses.keys() == WORDS | HEAT | MASK
     assert all(loss.shape == () and torch.isfinite(loss) and loss > 0 for loss in losses.values())
-    assert set(vars(LossWeights())) == losses.keys()
+    assert set(vars(LossWeights())) == losses.keys() | {"meaning"}, "lessons come from elsewhere"
 
 
 def test_without_sam_or_without_a_picture_no_mask_is_drawn(mllm, sam):
@@ -45,6 +46,19 @@ def test_refusals_teach_words_alone(mllm, sam):
     assert both["heat_bce"].item() == pytest.approx(
         glue_losses(mllm, [tiny_example()])["heat_bce"].item(), rel=1e-4
     )
+
+
+def test_a_claim_teaches_coldness_and_no_words(mllm, sam):
+    """Its answer may say anything: only the heat it causes counts, and that should be nowhere."""
+    absent = TAUGHT[2]
+    claims = [TaughtTurn(absent.question, answer, (), claimed=True) for answer in (TAUGHT[0].answer, "[SEG]")]
+    plain = glue_losses(mllm, [tiny_example(turns=(absent,))], sam)
+    claimed = [glue_losses(mllm, [tiny_example(turns=(absent, claim))], sam) for claim in claims]
+    for losses in claimed:
+        assert losses.keys() == WORDS | {"heat_bce"}
+        for name in ("text", "refusal", "presence"):
+            assert losses[name].item() == pytest.approx(plain[name].item(), rel=1e-4), name
+    assert claimed[0]["heat_bce"].item() != pytest.approx(claimed[1]["heat_bce"].item(), rel=1e-4)
 
 
 def test_examples_of_a_batch_do_not_disturb_each_other(mllm):
@@ -136,7 +150,7 @@ def test_training_refuses_as_inference_does(turn):
     example = tiny_example(6, (TAUGHT[1], turn))
     with torch.no_grad():
         mllm.head.presence_gain.fill_(2.0)
-        mllm.head.presence_bias.fill_(-10.0)
+        mllm.head.presence_bias.fill_(-9.5)
         both, other = (
             glue_losses(mllm, [replace(example, turns=turns)]) for turns in (example.turns, TAUGHT[1:2])
         )

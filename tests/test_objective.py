@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from visa.training.objective import cell_choice, mask_bce, mask_dice, object_choice, text_loss
+from visa.training.objective import (
+    MISTAKEN_WEIGHT,
+    cell_choice,
+    mask_bce,
+    mask_dice,
+    meaning_loss,
+    object_choice,
+    text_loss,
+)
 
 
 @pytest.fixture
@@ -143,3 +151,22 @@ def test_cell_choice_by_hand(rng):
     expected = (first - log_share[1, 4, 6]) / 2
     loss = cell_choice(torch.from_numpy(heat), torch.from_numpy(masks))
     assert loss.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_meaning_loss_by_hand():
+    logits = torch.tensor([[2.0, -1.0, 0.5, 3.0], [1.0, 0.0, -2.0, 4.0]], dtype=torch.float64)
+    fits = torch.tensor([[True, False, False, True], [False, False, False, False]])
+    known = torch.tensor([[True, True, True, False], [True, True, True, False]])
+    softplus = torch.nn.functional.softplus
+    first = softplus(-logits[0, 0]) + MISTAKEN_WEIGHT * softplus(logits[0, 1:3]).mean()
+    first = first + 0.5 * (logits[0, :3].logsumexp(0) - logits[0, 0])
+    second = MISTAKEN_WEIGHT * softplus(logits[1, :3]).mean()
+    assert meaning_loss(logits, fits, known).item() == pytest.approx(((first + second) / 2).item(), rel=1e-9)
+
+
+def test_meaning_loss_does_not_see_what_is_not_known():
+    logits = torch.randn(4, 9, dtype=torch.float64, requires_grad=True)
+    known = torch.rand(4, 9) < 0.7
+    fits = torch.rand(4, 9) < 0.3
+    meaning_loss(logits, fits, known).backward()
+    assert torch.equal(logits.grad != 0, known)

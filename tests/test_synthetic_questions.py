@@ -18,7 +18,7 @@ from dataset.synthetic import lexicon_gloss, people, questions_wording
 from dataset.synthetic.lexicon import default_lexicon, is_held_out
 from dataset.synthetic.questions import ask, ask_where
 from dataset.synthetic.scene import COLOURS, MOTIONS, Scene, SceneObject
-from dataset.synthetic.text_pairs import draw
+from dataset.synthetic.text_questions import KINDS, draw
 
 SPRITES = {
     "animal": "dog cat horse cow tiger rabbit elephant monkey goat camel fox zebra bear mouse koala",
@@ -443,26 +443,28 @@ def test_lexicon_is_small_and_keeps_wordnets_notice():
 
 
 @settings(max_examples=25, deadline=None)
-@given(scenes, st.integers(2, 10))
-def test_text_pairs_have_one_right_name(seed, choices):
+@given(scenes, st.sampled_from([False, True]))
+def test_text_questions_fit_what_they_are_about(seed, held_out):
     lexicon = default_lexicon()
-    pair = draw(np.random.default_rng(seed), lexicon, choices)
-    assert pair == draw(np.random.default_rng(seed), lexicon, choices)
-    assert 1 <= len(pair.names) <= choices
-    assert len(set(pair.names)) == len(pair.names)
-    assert pair.question.isprintable()
-    assert len(pair.question) <= 200
-    assert not any(is_held_out(name) for name in pair.names)
-    assert pair.answer_index is None or pair.answer == pair.names[pair.answer_index]
-    if pair.answer_index is not None and pair.kind in ("fact", "description"):
-        assert not re.search(rf"\b{re.escape(pair.answer)}\b", pair.question.lower())
-    phrases = {phrase.lower(): fact for fact in lexicon.facts for phrase in fact.phrases}
-    told = [fact for phrase, fact in phrases.items() if phrase in pair.question.lower()]
-    if pair.kind == "fact" and len(told) == 1:
-        truth = [told[0].holds(lexicon.concept(name)) for name in pair.names]
-        assert truth == [index == pair.answer_index for index in range(len(truth))]
+    made = draw(np.random.default_rng(seed), lexicon, held_out)
+    assert made.question == draw(np.random.default_rng(seed), lexicon, held_out).question
+    assert is_held_out(made.about) == held_out
+    assert made.question.isprintable()
+    assert len(made.question) <= 180
+    assert made.fits(lexicon.concept(made.about)) is True
+    if made.kind in ("fact", "description"):
+        assert not re.search(rf"\b{re.escape(made.about)}\b", made.question.lower())
 
 
-def test_text_pairs_refuse_one_choice():
-    with pytest.raises(ValueError, match="at least 2"):
-        draw(np.random.default_rng(0), default_lexicon(), 1)
+def test_text_questions_tell_what_fits_from_what_does_not():
+    lexicon = default_lexicon()
+    others = [lexicon.concept(name) for name in lexicon.names[::40]]
+    rng = np.random.default_rng(0)
+    verdicts = {kind: [] for kind in KINDS}
+    for _ in range(60):
+        made = draw(rng, lexicon)
+        verdicts[made.kind] += [made.fits(other) for other in others]
+    for kind, found in verdicts.items():
+        assert found.count(False) > 5 * found.count(None), kind
+    assert verdicts["fact"].count(True) > 20
+    assert verdicts["kind"].count(True) > 20

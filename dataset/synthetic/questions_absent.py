@@ -21,6 +21,10 @@ from dataset.synthetic.scene import COLOURS
 from dataset.synthetic.taxonomy import DROPPED, RENAMED
 
 MADE = frozenset({"artifact"})  # things that come in any colour
+COMPANY = (
+    "riding", "holding", "next to", "on", "carrying", "behind", "in front of", "with", "beside", "pushing",
+    "chasing", "playing with", "looking at",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -142,15 +146,24 @@ def mismatch(view: View, rng: np.random.Generator) -> Missing | None:
 
 
 def _wrong_company(view: View, rng: np.random.Generator, target: int) -> Missing | None:
-    """A thing that is there in a combination that is not: "the monkey riding a horse"."""
+    """A thing that is there in company that is not: "the monkey riding a horse", "the girl on the bench"."""
     thing = view.objects[target]
-    other = draw_missing(view, rng, near=False)
-    if other is None or meant(view.named(thing.name)) != (target,) or not view.may_say(thing.name):
+    if meant(view.named(thing.name)) != (target,) or not view.may_say(thing.name):
         return None
-    doing = wording.pick(rng, ("riding", "holding", "next to", "on", "carrying", "behind", "in front of"))
-    noun = f"{thing.name} {doing} {wording.with_article(other.name)}"
-    question = referring.word_reference(rng, noun, [], "", view.concepts[target].is_person)
-    return Missing(question, noun, "compound")
+    leads = bool(rng.random() < 0.5)  # whether the thing that is there is the one asked for
+    for _ in range(1 if leads else 8):
+        other = draw_missing(view, rng, near=False)
+        if other is not None and (leads or other.topic in ("animal", "person")):
+            break
+    else:
+        return None
+    doing = wording.pick(rng, COMPANY)
+    if leads:
+        noun = f"{thing.name} {doing} {wording.with_article(other.name)}"
+        is_person = view.concepts[target].is_person
+    else:
+        noun, is_person = f"{other.name} {doing} the {thing.name}", other.is_person
+    return Missing(referring.word_reference(rng, noun, [], "", is_person), noun, "compound")
 
 
 def relation(view: View, rng: np.random.Generator) -> Missing | None:

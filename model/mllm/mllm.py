@@ -117,7 +117,7 @@ class MLLM(nn.Module):
         self.language, self.tower, self.tokenizer, self.budget = language, tower, tokenizer, budget
         table = language.get_input_embeddings().weight
         self.seg_token_id = table.shape[0]
-        self.feature_dim = feature_dim
+        self.feature_dim, self.class_names = feature_dim, tuple(class_names)
         self.packer = Packer(tokenizer, self.seg_token_id)
         self.refusal_id = self.packer.words(refusal)[0]
         hidden_dim = table.shape[1]
@@ -263,16 +263,20 @@ class MLLM(nn.Module):
         embeds, said, states, means, found_prob = self.embed(ids)[None], [], [], [], 0.0
         try:
             while len(said) < max_new_tokens:
-                state = self._decoder()(
+                states_now = self._decoder()(
                     inputs_embeds=embeds, past_key_values=reading.cache, use_cache=True
-                ).last_hidden_state[0, -1]
+                ).last_hidden_state[0]
+                state = states_now[-1]
                 logits = self.logits(state)
                 if not said:
                     presence = self.head.presence_logits(
-                        state[None].float(), (word_sum / word_count)[None], reading.keys
+                        states_now[question_span].float(),
+                        embeds[0, question_span].float(),
+                        state.float(),
+                        reading.keys,
                     )
                     logits = self.opening_logits(
-                        logits[None], presence - refusal.bias, refusal.language_share
+                        logits[None], presence[None] - refusal.bias, refusal.language_share
                     )[0]
                     found_prob = 1.0 - logits.softmax(-1)[self.refusal_id].item()
                     # An answer says something, and what it begins with is settled by now.

@@ -27,6 +27,7 @@ from visa.training.glue import GlueStage, train_stage
 from visa.training.glue_validation import validate_glue
 from visa.training.scene_cache import build_cache
 from visa.training.scene_examples import SceneExamples
+from visa.training.text_lessons import TextLessons
 from visa.training.tracker import TrackerRecipe, train_tracker
 from visa.training.tracker_clips import cache_clips
 from visa.training.word_maps import WordMaps
@@ -80,6 +81,7 @@ def train_glue(
     build_cache(scenes, range(recipe["scenes"]), "train", assets, mllm.tower, sam)
     lexicon = Lexicon()
     words, pictures = WordMaps(mllm, mllm.feature_dim, lexicon), SceneExamples(scenes, lexicon)
+    lessons = TextLessons(mllm, lexicon)
 
     def draw_picture(rng: np.random.Generator) -> Example:
         """A filmed scene, or now and then a faked frame, so that rare words are not forgotten."""
@@ -92,7 +94,9 @@ def train_glue(
         done = out / f"{name}.safetensors"
         if not done.exists():
             stage = GlueStage(**recipe[name], max_minutes=recipe["max_minutes"])
-            train_stage(name, stage, mllm, sam, draw, out, seed=recipe["seed"], validate=check)
+            train_stage(
+                name, stage, mllm, sam, draw, out, seed=recipe["seed"], lesson=lessons.loss, validate=check
+            )
             (out / "glue.safetensors").rename(done)
         load_glue(done, mllm, sam.sam.mask_decoder)
     shutil.copyfile(done, out / "glue.safetensors")

@@ -1,7 +1,9 @@
 """What a training step eats: an encoded frame (with reference frames), its objects, and turns about it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from model.mllm.cells import FrameCells
@@ -9,11 +11,16 @@ from model.mllm.cells import FrameCells
 
 @dataclass(frozen=True)
 class TaughtTurn:
-    """A question, the answer to teach, and the indices of the objects it means (none for a refusal)."""
+    """A question, the answer to teach, and the indices of the objects it means (none for a refusal).
+
+    claimed: the answer claims to have found what is not there. Its words are not taught, only that nothing
+        in the picture is hot when it points.
+    """
 
     question: str
     answer: str
     meant: tuple[int, ...]
+    claimed: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,3 +60,20 @@ class Example:
             return self.object_masks.float()
         pooled = torch.nn.functional.adaptive_avg_pool2d(self.object_masks.float(), 64)
         return pooled[:, :rows, :cols]
+
+
+def with_claims(
+    turns: Sequence[TaughtTurn], rng: np.random.Generator, share: float = 0.5
+) -> tuple[TaughtTurn, ...]:
+    """The turns, and for a share of the refusals the same question with an answer that claims to find it.
+
+    The claims borrow the words of the other answers: what is not there must leave the picture cold whatever
+    the answer says.
+    """
+    found = [turn.answer for turn in turns if turn.meant]
+    claims = [
+        TaughtTurn(turn.question, str(rng.choice(found)), (), claimed=True)
+        for turn in turns
+        if found and not turn.meant and rng.random() < share
+    ]
+    return (*turns, *claims)

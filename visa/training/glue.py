@@ -53,10 +53,15 @@ def train_stage(
     out: Path,
     *,
     seed: int = 0,
+    lesson: Callable[[np.random.Generator], torch.Tensor] | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
     validate_every: int = 200,
 ) -> None:
-    """Run one stage; the glue is saved into ``out`` at every validation and at the end."""
+    """Run one stage; the glue is saved into ``out`` at every validation and at the end.
+
+    Args:
+        draw: one example. lesson: the loss of one lesson without a picture, beside the examples of each step.
+    """
     rng = np.random.default_rng([seed, len(name)])
     torch.manual_seed(seed)
     glue = [parameter for parameter in mllm.parameters() if parameter.requires_grad]
@@ -82,6 +87,8 @@ def train_stage(
             examples = [draw(rng) for _ in range(stage.batch)]
             with torch.autocast(mllm.device.type, torch.bfloat16):
                 losses = glue_losses(mllm, examples, sam if drawing else None)
+                if lesson is not None:
+                    losses["meaning"] = lesson(rng)
                 loss = weighted(losses, stage.weights)
             if not torch.isfinite(loss):
                 raise RuntimeError(f"the loss of step {step} is {loss.item()}; lower the learning rate")

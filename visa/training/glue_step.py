@@ -22,17 +22,22 @@ class LossWeights:
 
     text: float = 1.0
     refusal: float = 1.0
+    presence: float = 1.0
     look: float = 1.0
     heat_bce: float = 1.0
     heat_dice: float = 0.5
     object_choice: float = 1.0
     cell_choice: float = 0.3
+    meaning: float = 0.5
     mask_bce: float = 2.0
     mask_dice: float = 0.5
 
 
 def glue_losses(
-    mllm: MLLM, examples: Sequence[Example], sam: SamSegmenter | None = None, masks_per_example: int = 3
+    mllm: MLLM,
+    examples: Sequence[Example],
+    sam: SamSegmenter | None = None,
+    masks_per_example: int = 3,
 ) -> dict[str, torch.Tensor]:
     """Losses of a batch of examples, by name (see `LossWeights`), unweighted.
 
@@ -47,14 +52,18 @@ def glue_losses(
         tokens, cells, words = mllm.visual_tokens(example.frames, slots, example.words)
         visual.append(tokens)
         projected.append((cells, words))
-        sequences.append(mllm.packer.pack(slots, [(turn.question, turn.answer) for turn in example.turns]))
+        packed = mllm.packer.pack(slots, [(turn.question, turn.answer) for turn in example.turns])
+        for turn, span in zip(example.turns, packed.layout.turns, strict=True):
+            if turn.claimed:
+                packed.labels[slice(*span.answer)] = IGNORE_INDEX
+        sequences.append(packed)
     batch = collate(sequences).to(mllm.device)
     hidden = mllm(batch, visual)
     losses = _spoken_losses(mllm, batch, hidden, projected, examples)
     losses |= {name: [] for name in ("heat_bce", "heat_dice", "object_choice", "cell_choice")}
     losses |= {"mask_bce": [], "mask_dice": []}
     for index, example in enumerate(examples):
-        found = [k for k, turn in enumerate(example.turns) if turn.meant]
+        found = [k for k, turn in enumerate(example.turns) if turn.meant or turn.claimed]
         if not found:
             continue
         layout, states = batch.layouts[index], hidden[index].float()
@@ -79,11 +88,14 @@ def glue_losses(
         meant = meant_objects([example.turns[k] for k in found], len(on_grid)).to(mllm.device)
         target = torch.einsum("nk,khw->nhw", meant.float(), on_grid).clamp(max=1)
         losses["heat_bce"].append(mask_bce(heat, target, positive_weight=4.0))
-        losses["heat_dice"].append(mask_dice(heat, target))
+        there = meant.any(1).nonzero()[:, 0]
+        if not len(there):
+            continue
+        losses["heat_dice"].append(mask_dice(heat[there], target[there]))
         losses["object_choice"].append(object_choice(heat, on_grid, meant))
-        losses["cell_choice"].append(cell_choice(heat, target))
+        losses["cell_choice"].append(cell_choice(heat[there], target[there]))
         if sam is not None and example.input_size is not None:
-            some = torch.randperm(len(found))[:masks_per_example]
+            some = there[torch.randperm(len(there))[:masks_per_example]]
             bce, dice = _drawn_losses(sam, example, grounding, meant, some)
             losses["mask_bce"].append(bce)
             losses["mask_dice"].append(dice)
@@ -109,11 +121,19 @@ def _spoken_losses(
         grid = states[span.start : span.stop].unflatten(0, (span.rows, span.cols))
         keys = mllm.head.keys(grid, cells.float(), words)
         ends = [turn.answer[0] - 1 for turn in layout.turns]
-        means = torch.stack(
-            [mllm.embed(batch.ids[index, slice(*turn.question)]).float().mean(0) for turn in layout.turns]
-        )
+        questions = [slice(*turn.question) for turn in layout.turns]
+        asked = [mllm.embed(batch.ids[index, question]).float() for question in questions]
+        means = torch.stack([words.mean(0) for words in asked])
         heat = mllm.head.heat_logits(states[ends], means, keys)
-        presence[index, ends] = mllm.head.presence_of(heat).float()
+        word_states = torch.cat([states[question] for question in questions])
+        word_heat = mllm.head.heat_logits(word_states, torch.cat(asked), keys)
+        counts = [len(words) for words in asked]
+        presence[index, ends] = torch.stack(
+            [
+                mllm.head.presence_of(*turn)
+                for turn in zip(heat, word_heat.split(counts), word_states.split(counts), strict=True)
+            ]
+        ).float()
         opening[index, ends] = True
         objects = functional.adaptive_avg_pool2d(examples[index].masks_on_grid(), keys.shape[:2])
         meant = meant_objects(examples[index].turns, len(objects)).to(hidden.device)
@@ -125,7 +145,14 @@ def _spoken_losses(
     refused = (spoken_labels[first] == mllm.refusal_id).float()
     found_log_probs = torch.log1p(-refusal_log_probs.exp().clamp(max=1 - 1e-6))
     refusal = -(refused * refusal_log_probs + (1 - refused) * found_log_probs).mean()
-    return {"text": [text_loss(logits, spoken_labels)], "refusal": [refusal], "look": looks}
+    # The look must be able to decide alone: the LM's own opinion counts for little once it is in use.
+    alone = functional.binary_cross_entropy_with_logits(presence[spoken][first], 1 - refused)
+    return {
+        "text": [text_loss(logits, spoken_labels)],
+        "refusal": [refusal],
+        "presence": [alone],
+        "look": looks,
+    }
 
 
 def meant_objects(turns: Sequence[TaughtTurn], num_objects: int) -> torch.Tensor:

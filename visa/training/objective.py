@@ -9,6 +9,9 @@ one that is meant.
 import torch
 from torch.nn import functional
 
+# Most words do not fit: the few that nearly do must not drown among them.
+MISTAKEN_WEIGHT = 4.0
+
 
 def text_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy of float logits [n, V] against int64 labels [n]; 0 without labels."""
@@ -73,3 +76,24 @@ def cell_choice(heat_logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """
     share = masks.flatten(1) / masks.flatten(1).sum(1, keepdim=True).clamp(min=1e-6)
     return -(share * heat_logits.flatten(1).log_softmax(1)).sum(1).mean()
+
+
+def meaning_loss(
+    meaning_logits: torch.Tensor, fits: torch.Tensor, known: torch.Tensor, contrast: float = 0.5
+) -> torch.Tensor:
+    """Which of M words answer each of N questions: binary, with what fits and what does not each averaged by
+    itself (what fits is rare), and as a choice of what fits among all.
+
+    Args:
+        meaning_logits: float [N, M].
+        fits: bool [N, M]; known: bool [N, M], where it is known whether it fits.
+        contrast: weight of the choice.
+    """
+    good, bad = (fits & known).float(), (~fits & known).float()
+    missed = (functional.softplus(-meaning_logits) * good).sum(1) / good.sum(1).clamp(min=1)
+    mistaken = (functional.softplus(meaning_logits) * bad).sum(1) / bad.sum(1).clamp(min=1)
+    some = good.any(1)
+    everything = meaning_logits.masked_fill(~known, -1e4).logsumexp(1)
+    right = meaning_logits.masked_fill(good == 0, -1e4).logsumexp(1)
+    chosen = torch.where(some, everything - right, torch.zeros_like(right))
+    return (missed + MISTAKEN_WEIGHT * mistaken + contrast * chosen).mean()

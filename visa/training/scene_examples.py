@@ -9,7 +9,7 @@ from dataset.sample import Turn
 from dataset.synthetic.lexicon import Lexicon
 from dataset.synthetic.questions import ask
 from model.mllm.cells import FrameCells
-from visa.training.examples import Example, TaughtTurn
+from visa.training.examples import Example, TaughtTurn, with_claims
 from visa.training.scene_cache import CachedScene, load_scene
 
 MIN_VISIBLE_CELLS = 0.5  # of SAM's 64 x 64 grid: what is smaller in the target frame counts as not seen there
@@ -54,7 +54,7 @@ class SceneExamples:
             sam_features=cached.sam_features.float(),
             object_masks=cached.object_masks.float() / 255,
             input_size=cached.input_size,
-            turns=tuple(chosen),
+            turns=with_claims(chosen, rng),
         )
 
     def turns(self, cached: CachedScene, rng: np.random.Generator) -> list[tuple[Turn, TaughtTurn]]:

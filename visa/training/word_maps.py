@@ -17,7 +17,7 @@ from dataset.synthetic.questions import ask
 from dataset.synthetic.scene import Scene, SceneObject
 from model.mllm.cells import NUM_KINDS, FrameCells
 from model.mllm.mllm import MLLM
-from visa.training.examples import Example, TaughtTurn
+from visa.training.examples import Example, TaughtTurn, with_claims
 
 GRIDS = ((9, 15), (8, 15), (6, 18), (10, 10))
 FEATURE_NOISE = 0.5
@@ -85,7 +85,9 @@ class WordMaps:
             sam_features=torch.from_numpy(rng.normal(0, 0.05, (256, rows, cols))).float(),
             object_masks=torch.from_numpy(masks).float(),
             input_size=None,
-            turns=tuple(TaughtTurn(turn.question, turn.answer, turn.object_ids) for turn in chosen),
+            turns=with_claims(
+                [TaughtTurn(turn.question, turn.answer, turn.object_ids) for turn in chosen], rng
+            ),
         )
 
     def _cast(self, rng: np.random.Generator) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dataset.balanced_draws import balanced_draws
 from visa.errors import InputError
 from visa.questions import clean_question
 from visa.sampling import (
@@ -24,7 +25,6 @@ from visa.sampling import (
     uniform_indices,
 )
 from visa.sampling.answer_cache import AnswerCache, AnswerKey
-from visa.sampling.balanced_draws import balanced_draws
 from visa.sampling.percent import frame_at, mean_percent, parse_percent, percent_question
 from visa.sampling.replayed_percent import expression_percents
 from visa.sampling.video_content import content_hash

@@ -16,11 +16,11 @@ import pytest
 import torch
 from torch import nn
 
+from dataset.balanced_draws import balanced_draws
 from model.clip_images import ClipImages
 from model.sam import Sam, SamSegmenter
 from visa import question_wording as wording
 from visa.conversations import LLAVA_V1, PHI3_INSTRUCT, ChatFormat, collate, encode
-from visa.sampling.balanced_draws import balanced_draws
 from visa.sampling.percent import frame_at, mean_percent, percent_question
 from visa.sampling.references import reference_frames
 from visa.sampling.sparse_dense import dense_positions, sparse_indices

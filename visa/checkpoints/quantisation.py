@@ -4,6 +4,8 @@ Dettmers et al. 2022, "LLM.int8()" (arXiv 2208.07339) and 2023, "QLoRA" (arXiv 2
 bitsandbytes.
 """
 
+import logging
+
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +30,8 @@ def prepare(language: nn.Module, bits: int, dtype: torch.dtype) -> None:
     """
     from bitsandbytes import nn as quantised
 
+    # It would say for every product that int8 arithmetic goes through float16.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     for name in quantisable(language):
         linear = language.get_submodule(name)
         sizes = (linear.in_features, linear.out_features, linear.bias is not None)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from dataset import revos
+from dataset import masks, revos
 
 SIZE = (6, 8)
 FRAMES = ["00000", "00005", "00010"]
@@ -203,13 +203,13 @@ def test_broken_masks_are_named(root, broken, message):
 @given(st.integers(1, 40), st.integers(1, 90), st.sampled_from([0, 0.02, 0.5, 1]), st.integers(0, 2**31))
 def test_every_mask_survives_the_round_trip(height, width, density, seed):
     mask = np.random.default_rng(seed).random((height, width)) < density
-    np.testing.assert_array_equal(revos.decode_rle(encode(mask), (height, width), "here"), mask)
+    np.testing.assert_array_equal(masks.decode_rle(encode(mask), (height, width), "here"), mask)
     cut = encode(mask)["counts"][:-1]
     with pytest.raises(ValueError, match="do not add up"):
-        revos.decode_rle({"size": [height, width], "counts": cut}, (height, width), "here")
+        masks.decode_rle({"size": [height, width], "counts": cut}, (height, width), "here")
 
 
 def test_parts_of_one_mask_are_joined():
     parts = [encode(LEFT[0]), encode(RIGHT[0])]
-    np.testing.assert_array_equal(revos.decode_rle(parts, SIZE, "here"), LEFT[0] | RIGHT[0])
-    assert not revos.decode_rle([], SIZE, "here").any()
+    np.testing.assert_array_equal(masks.decode_rle(parts, SIZE, "here"), LEFT[0] | RIGHT[0])
+    assert not masks.decode_rle([], SIZE, "here").any()

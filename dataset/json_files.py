@@ -1,0 +1,136 @@
+"""JSON files read with care: faults name file and key, and no name in them leads out of its folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dataset.errors import DatasetError
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. UTF-8, with or without a mark, or else Windows' and Latin-1's western letters.
+
+    Raises:
+        DatasetError: No such file, or it is cut off or no JSON.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DatasetError(f"{path}: not a whole JSON file ({error})", "broken JSON") from error
+
+
+def read_text(path: Path) -> str:
+    """A text file: UTF-8 (a byte order mark is dropped), else cp1252, else Latin-1, which reads anything.
+
+    Raises:
+        DatasetError: It is not there or cannot be read.
+    """
+    content = read_bytes(path)
+    for encoding in ("utf-8-sig", "cp1252"):
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return content.decode("latin-1")
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content.
+
+    Raises:
+        DatasetError: It is not there or cannot be read.
+    """
+    if not path.is_file():
+        raise DatasetError(f"expected a file {path}, found none", "missing file")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror})", "missing file") from error
+
+
+def dictionary(value: Any, where: str) -> dict[str, Any]:
+    """The value itself.
+
+    Args:
+        value: What stands there.
+        where: The file and key, for the message.
+
+    Raises:
+        DatasetError: It is no JSON object.
+    """
+    if not isinstance(value, dict):
+        raise DatasetError(f"{where}: expected an object with named fields, got {shortened(value)}")
+    return value
+
+
+def listing(value: Any, where: str) -> list[Any]:
+    """The value itself.
+
+    Args:
+        value: What stands there.
+        where: The file and key, for the message.
+
+    Raises:
+        DatasetError: It is no JSON array.
+    """
+    if not isinstance(value, list):
+        raise DatasetError(f"{where}: expected a list, got {shortened(value)}")
+    return value
+
+
+def field(record: Any, key: str, where: str) -> Any:
+    """What stands under a key.
+
+    Raises:
+        DatasetError: The record is no JSON object, or lacks the key.
+    """
+    record = dictionary(record, where)
+    if key not in record:
+        raise DatasetError(f"{where}: expected a field {key!r}, found none")
+    return record[key]
+
+
+def text_field(record: Any, key: str, where: str) -> str:
+    """The text under a key.
+
+    Raises:
+        DatasetError: It is missing or no text.
+    """
+    value = field(record, key, where)
+    if not isinstance(value, str):
+        raise DatasetError(f"{where}: expected {key}, a text, got {shortened(value)}")
+    return value
+
+
+def safe_name(name: Any, where: str, *, nested: bool = True) -> str:
+    """A name that is a path below its folder, with "/" between parts.
+
+    Args:
+        name: What stands there.
+        where: The file and key, for the message.
+        nested: Whether it may have several parts.
+
+    Raises:
+        DatasetError: It is no text, or leads out of its folder, or anywhere on some system.
+    """
+    if not isinstance(name, str):
+        raise DatasetError(f"{where}: expected a name, got {shortened(name)}")
+    parts = name.split("/")
+    unsafe = (
+        any(part in ("", ".", "..") for part in parts)
+        or any(mark in name for mark in ("\\", ":", "\0"))
+        or PurePosixPath(name).is_absolute()
+        or (len(parts) > 1 and not nested)
+    )
+    if unsafe:
+        raise DatasetError(f"{where}: the name {name!r} leads out of its folder", "unsafe name")
+    return name
+
+
+def shortened(value: Any) -> str:
+    """A value for a message, in at most 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,86 @@
+"""Every data set by name: what the command lines and the training mixtures open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dataset.reader import Reader
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set that can be opened.
+
+    Attributes:
+        reader: "module:Class" below `dataset`; imported when opened.
+        about: What it is, in a line.
+        arguments: Passed on to the reader, where one reader serves several data sets.
+    """
+
+    reader: str
+    about: str
+    arguments: tuple[tuple[str, str], ...] = ()
+
+
+VIDEOS: dict[str, Entry] = {
+    "revos": Entry("revos:Revos", "ReVOS, and our own benchmark: reasoning about videos"),
+    "mevis": Entry("mevis:Mevis", "MeViS: expressions of motion"),
+    "ref_youtube_vos": Entry("ref_youtube_vos:RefYoutubeVos", "Ref-YouTube-VOS: descriptions of objects"),
+    "ref_davis17": Entry("ref_davis17:RefDavis17", "Ref-DAVIS17: descriptions by four annotators"),
+    "reason_vos": Entry("reason_vos:ReasonVos", "ReasonVOS: reasoning about videos, for testing"),
+    "lv_vis": Entry("lv_vis:LvVis", "LV-VIS: names of 1,196 categories"),
+    "youtube_vos": Entry("youtube_vos:YoutubeVos", "YouTube-VOS: names of categories"),
+}
+
+# Images and questions in words: one line each.
+IMAGES: dict[str, Entry] = {}
+
+
+def names() -> tuple[str, ...]:
+    """All names that `open_dataset` takes."""
+    return (*VIDEOS, *IMAGES)
+
+
+def entry(name: str) -> Entry:
+    """What stands under a name; "-" for "_" and capitals do not matter.
+
+    Raises:
+        ValueError: No such data set.
+    """
+    known = {**VIDEOS, **IMAGES}
+    plain = name.lower().replace("-", "_")
+    if plain not in known:
+        close = get_close_matches(plain, known, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"it may be {', '.join(known)}"
+        raise ValueError(f"no data set {name!r}: {hint}")
+    return known[plain]
+
+
+def reader_class(name: str) -> type[Reader]:
+    """The reader of a name; its `splits` tell which there are.
+
+    Raises:
+        ValueError: No such data set.
+    """
+    module, _, attribute = entry(name).reader.partition(":")
+    return getattr(import_module(f"dataset.{module}"), attribute)
+
+
+def open_dataset(name: str, root: str | Path, split: str | None = None, *, lenient: bool = False) -> Reader:
+    """Opens a data set on disk.
+
+    Args:
+        name: One of `names()`.
+        root: Its folder.
+        split: One of its splits; None for the one that is evaluated on.
+        lenient: Leave broken clips and expressions out (they are in `skipped`) instead of raising.
+
+    Raises:
+        ValueError: No such name, or (DatasetError) the folder is not as the data set's layout says.
+    """
+    return reader_class(name)(root, split, lenient=lenient, **dict(entry(name).arguments))

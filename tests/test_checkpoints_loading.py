@@ -160,9 +160,7 @@ def test_loading_never_holds_the_weights_twice(folder: Path, monkeypatch: pytest
 
 def test_devices_can_be_given_for_parts_and_layers(folder: Path, state: dict) -> None:
     layers = {"model.embed_tokens": "cpu", "model.layers": "cpu", "model.norm": "cpu", "lm_head": "cpu"}
-    # The angles' module has no weights but buffers.
-    layers["model.rotary_emb"] = "cpu"
-    for device_map in ("auto", {"sam": "cpu", "seg_head": "cpu"}, {**layers, "tower": "cpu"}):
+    for device_map in ("auto", {"sam": "cpu", "language": "cpu"}, {**layers, "tower": "cpu"}):
         loaded = load_published(open_checkpoint(folder), LoadOptions(dtype="float32", device_map=device_map))
         assert_holds(loaded, state)
     del layers["lm_head"]
@@ -226,6 +224,12 @@ def test_sams_own_file(state: dict, tmp_path: Path) -> None:
     assert all(torch.equal(value, own[name]) for name, value in sam.state_dict().items())
     torch.save({**own, "more": torch.ones(1)}, tmp_path / "sam.pth")
     with pytest.raises(InputError, match="has unexpectedly more"):
+        load_sam(tmp_path / "sam.pth")
+    wide = torch.zeros(1, 16, 16, 1280)
+    positions = {f"image_encoder.blocks.{i}.attn.rel_pos_h": torch.zeros(27, 80) for i in range(31)}
+    mlp = {"image_encoder.blocks.0.mlp.lin1.weight": torch.zeros(5120, 1)}
+    torch.save({"image_encoder.pos_embed": wide, **positions, **mlp}, tmp_path / "sam.pth")
+    with pytest.raises(InputError, match="it has 31 of 32 blocks"):
         load_sam(tmp_path / "sam.pth")
     torch.save({"fc.weight": torch.ones(1)}, tmp_path / "sam.pth")
     with pytest.raises(InputError, match="is not SAM with a ViT image encoder"):
@@ -324,6 +328,8 @@ def test_presets_find_their_system_and_load(system: str, folder: Path, state: di
     loaded = presets.load_preset(name, preset, where=folder, dtype="float32")
     assert_holds(loaded, state)
     assert loaded.model.seg_state == "predicting"
+    beside = {**preset, "checkpoint": folder.name}
+    assert presets.open_preset(name, beside, folder=folder.parent).where == folder
     other = {"visa": "videolisa-3.8b", "videolisa": "visa-13b"}[system]
     with pytest.raises(InputError, match=f"is a {system}; the preset {other} is for"):
         presets.load_preset(other, presets_yaml(other), where=folder)

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from visa.checkpoints import options
 from visa.checkpoints.loading import load_published, open_checkpoint, part_modules, plan_load
 from visa.checkpoints.options import LoadOptions
-from visa.checkpoints.placement import device_of, estimate, layer_map, part_devices, sizes
+from visa.checkpoints.placement import device_of, estimate, hand_on, layer_map, part_devices, sizes
 from visa.checkpoints.quantisation import BYTES, quantisable
 from visa.errors import InputError
 
@@ -78,9 +78,33 @@ def test_layers_go_where_the_longest_name_says() -> None:
     assert where("model.layers.10.mlp.up_proj.weight").type == "cpu"
     assert where("lm_head.weight").type == "meta"
     assert device_of("sam", part_devices(LoadOptions(device_map=given)), layers)("x").type == "cpu"
+    devices = part_devices(LoadOptions(device_map=given), layers)
+    assert devices["projector"] == devices["seg_head"] == devices["language"] == torch.device("cpu")
+    assert where("model.rotary_emb.inv_freq").type == "cpu"
     del given["model"]
     with pytest.raises(InputError, match=r"none for model.embed_tokens.weight"):
         layer_map(language, 0, LoadOptions(device_map=given))
+
+
+def test_hooks_between_devices_change_nothing(folder: Path) -> None:
+    """All on one device here, but through the hooks that carry activations between several."""
+    plain, hooked = (
+        load_published(open_checkpoint(folder), LoadOptions(dtype="float32")).model for _ in range(2)
+    )
+    names = ("model.embed_tokens", "model.layers.0", "model.layers.1", "model.norm", "lm_head")
+    hand_on(hooked.language, dict.fromkeys(names, torch.device("cpu")))
+    assert hasattr(hooked.language.model.layers[1], "_hf_hook")
+    ids, frames = torch.arange(5, 15), torch.randn(1, 3, 224, 224)
+    prompt = torch.cat([ids[:4], torch.tensor([-200]), ids[4:]])
+    answers = []
+    for model in (plain, hooked):
+        tokens = model.visual_tokens(frames)
+        before, question = model.split_behind_frames(prompt)
+        reading = model.read(before, [112], tokens[0])
+        answers.append(model.forced(reading, question, torch.tensor([7, tiny.SEG, 8])))
+    assert answers[0].embeddings.shape == (1, 256)
+    assert torch.equal(answers[0].embeddings, answers[1].embeddings)
+    assert torch.equal(answers[0].probs, answers[1].probs)
 
 
 def test_only_the_layers_of_the_language_model_are_quantised(folder: Path) -> None:

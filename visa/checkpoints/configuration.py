@@ -166,7 +166,7 @@ def describe(
         )
     tower = tower or fields.get("mm_vision_tower") or fields.get("vision_tower") or ""
     tower_config, tower_source = find_tower(tower, folder)
-    rates = fields.get("config") or fields.get("model_config") or {}
+    rates = next((one for one in map(fields.get, ("config", "model_config")) if isinstance(one, dict)), {})
     clusters = tuple(rates.get(f"spatial_cluster_rate{i}", default) for i, default in enumerate((64, 32, 16)))
     return PublishedConfig(
         system=system,

@@ -149,9 +149,9 @@ def load_published(
     plan = plan_load(checkpoint, options, seg_token_id=seg_token_id, seg_state=seg_state, noise=noise)
     parts = part_modules(plan.model)
 
-    devices = part_devices(options)
     others = sum(size for part, size in sizes(parts, options).items() if part != "language")
     layers = layer_map(parts["language"], others, options)
+    devices = part_devices(options, layers)
     need = estimate(name, parts, options, devices, layers)
     print(f"visa: {need}", file=sys.stderr)
     if options.check_memory:
@@ -173,7 +173,7 @@ def load_published(
             label=part if part in ("language", "sam") else None,
         )
         settle(module, where)
-    spread(parts["language"], layers)
+    spread(plan.model.language, plan.model.tower, devices, layers)
     return Loaded(plan.model.eval().requires_grad_(False), tokenizer, config)
 
 

@@ -18,7 +18,6 @@ DTYPES = {
     "fp16": torch.float16,
 }
 ATTENTIONS = ("eager", "sdpa", "flash_attention_2")
-PARTS = ("language", "tower", "projector", "seg_head", "sam")
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,8 @@ class LoadOptions:
         and [SEG] head. SAM's mask decoder stays in float32, and its image encoder with float16.
     device: where to run.
     device_map: None puts all on ``device``; "auto" spreads the language model's layers over all GPUs; a
-        mapping gives a device to parts ("language", "tower", "projector", "seg_head", "sam"), or to modules
-        of the language model ("model.layers.0", ...) with all of them named.
+        mapping gives devices to "language", "tower" and "sam", or to all modules of the language model
+        ("model.embed_tokens", "model.layers.0", ..., "model.norm", "lm_head").
     bits: 8 or 4 quantises the language model's layers through bitsandbytes; embeddings, lm_head, projector,
         [SEG] head, vision tower and SAM are kept out of it. Quantised, they give blank masks.
     attention: "eager", "sdpa" or "flash_attention_2", of the language model.

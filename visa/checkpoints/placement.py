@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 
 import torch
 from accelerate import dispatch_model, infer_auto_device_map
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from torch import nn
 
-from visa.checkpoints.options import PARTS, LoadOptions
+from visa.checkpoints.options import LoadOptions
 from visa.checkpoints.quantisation import BYTES, quantisable
 from visa.checkpoints.sam_shapes import sam_dtype
 from visa.errors import InputError
@@ -14,6 +15,9 @@ from visa.memory_estimate import MemoryEstimate, Need, free_memory
 
 # Positions whose keys and values are kept while a question is answered: 2336 visual tokens and some text.
 POSITIONS = 2560
+# What a device map may name beside the LM's modules; projector and [SEG] head stay where its words come in.
+MAPPED = ("language", "tower", "sam")
+WORDS = "model.embed_tokens.weight"
 
 Places = Mapping[str, torch.device]
 PartModules = Mapping[str, nn.Module]
@@ -22,19 +26,6 @@ PartModules = Mapping[str, nn.Module]
 def dtype_of(part: str, name: str, options: LoadOptions) -> torch.dtype:
     """What one tensor becomes when it is loaded."""
     return sam_dtype(name, options.torch_dtype) if part == "sam" else options.torch_dtype
-
-
-def part_devices(options: LoadOptions) -> dict[str, torch.device]:
-    """The device of each part; the language model's is that of its layers which no map names.
-
-    Raises:
-        InputError: the map names a device that does not exist.
-    """
-    named = {} if options.device_map in (None, "auto") else options.device_map
-    try:
-        return {part: torch.device(named.get(part, options.torch_device)) for part in PARTS}
-    except (RuntimeError, TypeError) as error:
-        raise InputError(f"device_map names a device that torch does not know: {error}") from error
 
 
 def layer_map(language: nn.Module, others: float, options: LoadOptions) -> dict[str, torch.device] | None:
@@ -50,7 +41,7 @@ def layer_map(language: nn.Module, others: float, options: LoadOptions) -> dict[
         return None
     if options.device_map != "auto":
         chosen = {
-            name: torch.device(where) for name, where in options.device_map.items() if name not in PARTS
+            name: torch.device(where) for name, where in options.device_map.items() if name not in MAPPED
         }
         forgotten = [
             name for name, _ in language.named_parameters() if chosen and _longest(name, chosen) is None
@@ -75,11 +66,31 @@ def layer_map(language: nn.Module, others: float, options: LoadOptions) -> dict[
     return {name: torch.device(where) for name, where in found.items()}
 
 
+def part_devices(options: LoadOptions, layers: Places | None = None) -> dict[str, torch.device]:
+    """The device of each part; the language model's is where its words come in.
+
+    Args:
+        layers: of `layer_map`.
+
+    Raises:
+        InputError: the map names a device that does not exist.
+    """
+    named = {} if options.device_map in (None, "auto") else options.device_map
+    try:
+        devices = {part: torch.device(named.get(part, options.torch_device)) for part in MAPPED}
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"device_map names a device that torch does not know: {error}") from error
+    if layers is not None:
+        devices["language"] = layers[_longest(WORDS, layers)]
+    return {**devices, "projector": devices["language"], "seg_head": devices["language"]}
+
+
 def device_of(part: str, devices: Places, layers: Places | None) -> Callable[[str], torch.device]:
     """For one part, the device of each of its tensors."""
     if part != "language" or layers is None:
         return lambda name: devices[part]
-    return lambda name: layers[_longest(name, layers) or next(iter(layers))]
+    # What has no weights, and so no place of its own, goes where the words come in.
+    return lambda name: layers[_longest(name, layers) or _longest(WORDS, layers)]
 
 
 def _longest(name: str, places: Places) -> str | None:
@@ -88,10 +99,28 @@ def _longest(name: str, places: Places) -> str | None:
     return max(above, key=len, default=None)
 
 
-def spread(language: nn.Module, layers: Places | None) -> None:
-    """Have a language model on several devices carry its activations from one to the next."""
+def spread(language: nn.Module, tower: nn.Module, devices: Places, layers: Places | None) -> None:
+    """Have what stands on several devices carry its activations from one to the next.
+
+    Args:
+        language: the causal LM. tower: the vision tower as it is called, its projector elsewhere.
+    """
     if layers is not None and len(set(layers.values())) > 1:
-        dispatch_model(language, {name: str(device) for name, device in layers.items()}, force_hooks=True)
+        hand_on(language, layers)
+    if devices["tower"] != devices["projector"]:
+        add_hook_to_module(tower, AlignDevicesHook(devices["tower"], io_same_device=True))
+
+
+def hand_on(language: nn.Module, layers: Places) -> None:
+    """Move activations between the language model's layers, its states back to where the words came in."""
+    skipped = getattr(language, "_skip_keys_device_placement", None)
+    where = {name: str(device) for name, device in layers.items()}
+    dispatch_model(language, where, skip_keys=skipped, force_hooks=True)
+    first = layers[_longest(WORDS, layers)]
+    back = AlignDevicesHook(first, io_same_device=True, skip_keys=skipped)
+    add_hook_to_module(language.get_decoder(), back, append=True)
+    # Called by itself for the words' probabilities.
+    add_hook_to_module(language.get_output_embeddings(), AlignDevicesHook(io_same_device=True), append=True)
 
 
 def sizes(parts: PartModules, options: LoadOptions) -> dict[str, float]:

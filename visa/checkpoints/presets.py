@@ -59,12 +59,19 @@ def options_of(preset: Mapping[str, Any], device: str | torch.device, **override
 
 
 def open_preset(
-    name: str, preset: Mapping[str, Any], where: str | Path | None = None, tower: str | Path | None = None
+    name: str,
+    preset: Mapping[str, Any],
+    where: str | Path | None = None,
+    *,
+    folder: Path | None = None,
+    tower: str | Path | None = None,
 ) -> Checkpoint:
     """Open the checkpoint of a preset, or another one of its system.
 
     Args:
         name: of the preset, for the messages. where: in place of the preset's ``checkpoint``.
+        folder: of the preset's file, from which a relative ``checkpoint`` counts.
+        tower: in place of the one that config.json names.
 
     Raises:
         InputError: no checkpoint is given, or it is of another system.
@@ -75,7 +82,7 @@ def open_preset(
             f"{name} has no public download: get the weights from its authors and give their folder in place "
             f"of {name!r}"
         )
-    checkpoint = open_checkpoint(where, preset.get("config"), tower)
+    checkpoint = open_checkpoint(locate(where, folder), preset.get("config"), tower)
     expected = preset["reason"]["system"]
     if checkpoint.config.system != expected:
         raise InputError(f"{where} is a {checkpoint.config.system}; the preset {name} is for {expected}")
@@ -87,6 +94,7 @@ def load_preset(
     preset: Mapping[str, Any],
     *,
     where: str | Path | None = None,
+    folder: Path | None = None,
     device: str | torch.device = "cpu",
     **overrides: Any,
 ) -> Loaded:
@@ -95,6 +103,7 @@ def load_preset(
     Args:
         name: of the preset. preset: its fields.
         where: a folder, file or repository in place of the preset's ``checkpoint``.
+        folder: of the preset's file, from which a relative ``checkpoint`` counts.
         device: where to run. overrides: fields of LoadOptions in place of the preset's ``load``.
 
     Raises:
@@ -103,7 +112,7 @@ def load_preset(
     options = options_of(preset, device, **overrides)
     reason = preset["reason"]
     return load_published(
-        open_preset(name, preset, where, options.tower),
+        open_preset(name, preset, where, folder=folder, tower=options.tower),
         options,
         name=name,
         seg_state=reason["seg_state"],

@@ -13,6 +13,8 @@ from visa.errors import InputError
 
 POSITIONS = "image_encoder.pos_embed"
 BLOCK = "image_encoder.blocks."
+# Blocks of the published encoders by their width: ViT-B, -L and -H.
+DEPTHS = {768: 12, 1024: 24, 1280: 32}
 
 
 def build_sam_like(shapes: Mapping[str, Shape], where: object) -> Sam:
@@ -35,6 +37,8 @@ def build_sam_like(shapes: Mapping[str, Shape], where: object) -> Sam:
         windows = {span for span in spans.values() if span != rows}
         if rows != cols or len(windows) > 1 or sorted(spans) != list(range(len(spans))) or width % head_width:
             raise ValueError("its blocks disagree")
+        if len(spans) != DEPTHS.get(width, len(spans)):
+            raise ValueError(f"it has {len(spans)} of {DEPTHS[width]} blocks")
     except (KeyError, ValueError, IndexError) as error:
         raise InputError(
             f"{where}: the mask network is not SAM with a ViT image encoder ({error})"

@@ -39,7 +39,7 @@ def load_tokenizer(
             raise InputError(
                 f"{folder} has no tokenizer ({' or '.join(FILES)}); copy the base model's into it"
             )
-        folder = locate(base)
+        folder = locate(base, weights=False)
     tokenizer = _read(folder)
     tokenizer.padding_side = "right"
     if SEG_TOKEN not in tokenizer.get_vocab():

@@ -34,6 +34,7 @@ class Expression:
         annotation_ids: The keys of their masks; () if absent, or if the split's masks are not public.
         answer: What to say, where the data set has words for it.
         annotator: Which of several people wrote it, counted from 0; None where the data set does not tell.
+        other_texts: Other ways to say the same; training draws among all.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Expression:
     annotation_ids: tuple[str, ...]
     answer: str | None = None
     annotator: int | None = None
+    other_texts: tuple[str, ...] = ()
 
 
 class FrameFiles(Sequence):
@@ -138,6 +140,25 @@ class FrameFiles(Sequence):
 
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self[:], dtype=dtype)
+
+
+def frames_in(folder: Path, where: str) -> list[str]:
+    """The names of the frames in a folder, without suffix, sorted.
+
+    Args:
+        folder: Where they lie.
+        where: The file and key that name the folder, for the message.
+
+    Raises:
+        DatasetError: There is no such folder, or two files are one frame.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{where}: expected a folder {folder}, found none", "missing file")
+    paths = (path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES)
+    names = sorted(path.stem for path in paths)
+    if len(set(names)) != len(names):
+        raise DatasetError(f"{folder}: a frame has several files", "frame twice")
+    return names
 
 
 class LazyMasks:

@@ -110,6 +110,9 @@ class Reader(Sequence[Clip], ABC):
         """The union of all annotated objects: bool [T, H, W]."""
         return clip.masks.union(clip.annotation_ids)
 
+    def ignored(self, clip: Clip) -> NDArray[np.bool_] | None:
+        """The pixels that do not count in an evaluation: bool [T, H, W]; None where all count, as in most."""
+
     def faults(self, clip: Clip) -> Iterator[DatasetError]:
         """What is wrong and only this format can tell, for `python -m dataset check`; usually nothing."""
         yield from ()

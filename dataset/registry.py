@@ -38,7 +38,23 @@ VIDEOS: dict[str, Entry] = {
 }
 
 # Images and questions in words: one line each.
-IMAGES: dict[str, Entry] = {}
+IMAGES: dict[str, Entry] = {
+    "refcoco": Entry("refer:Refcoco", "RefCOCO: phrases about objects in images"),
+    "refcoco+": Entry("refer:RefcocoPlus", "RefCOCO+: such phrases without words of place"),
+    "refcocog": Entry("refer:Refcocog", "RefCOCOg: longer phrases"),
+    "refclef": Entry("refer:Refclef", "RefCLEF: phrases about regions of tourists' photographs"),
+    "grefcoco": Entry("refer:Grefcoco", "gRefCOCO: phrases that mean several objects, or none"),
+    "reason_seg": Entry("reason_seg:ReasonSeg", "ReasonSeg: reasoning about images"),
+    "ade20k": Entry("semantic:Ade20k", "ADE20K: 150 classes of scenes"),
+    "cocostuff": Entry("semantic:CocoStuff", "COCO-Stuff: things and stuff"),
+    "mapillary": Entry("semantic:Mapillary", "Mapillary Vistas 2.0: streets"),
+    "paco_lvis": Entry("parts:PacoLvis", "PACO-LVIS: objects and their parts"),
+    "pascal_part": Entry("parts:PascalPart", "Pascal-Part: animals, vehicles and their parts"),
+    "llava_instruct": Entry("llava_instruct:LlavaInstruct", "LLaVA-Instruct: talk about images"),
+    "chat_univi_mimic": Entry("chat_univi:Mimic", "Chat-UniVi's MIMIC-IT: talk about one or more images"),
+    "chat_univi_sqa": Entry("chat_univi:ScienceQa", "Chat-UniVi's ScienceQA: questions with a picture"),
+    "chat_univi_video": Entry("chat_univi:VideoTalk", "Chat-UniVi's talk about videos"),
+}
 
 
 def names() -> tuple[str, ...]:

@@ -8,8 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-Kind = Literal["referring", "reasoning", "absent"]
+Kind = Literal["referring", "reasoning", "absent", "talk"]
+# By ReVOS's type_id 0, 1 and 2. "talk" has no number: it is answered in words and never segmented.
 KINDS: tuple[Kind, ...] = ("referring", "reasoning", "absent")
+TALK: Kind = "talk"
 
 
 @dataclass(frozen=True)
@@ -19,9 +21,9 @@ class Turn:
     Attributes:
         question: What the person says.
         answer: What the system should say; without "[SEG]" if nothing in the clip is meant.
-        kind: "referring", "reasoning" or "absent", ReVOS's type_id 0, 1 and 2.
+        kind: "referring", "reasoning" or "absent", ReVOS's type_id 0, 1 and 2; or "talk".
         aspect: What decides the answer ("name", "colour", "position", "motion", "order", "use", …).
-        object_ids: Indices into `Sample.masks`; () if and only if the kind is "absent".
+        object_ids: Indices into `Sample.masks`; () if and only if the kind is "absent" or "talk".
     """
 
     question: str
@@ -31,11 +33,11 @@ class Turn:
     object_ids: tuple[int, ...] = ()
 
     def __post_init__(self):
-        if self.kind not in KINDS:
-            raise ValueError(f"kind must be one of {KINDS}, got {self.kind!r}")
-        if (self.kind == "absent") != (not self.object_ids):
+        if self.kind not in (*KINDS, TALK):
+            raise ValueError(f"kind must be one of {(*KINDS, TALK)}, got {self.kind!r}")
+        if (self.kind in ("absent", TALK)) != (not self.object_ids):
             raise ValueError(
-                f"an absent turn names no object and every other turn names one: "
+                f"an absent turn and talk name no object and every other turn names one: "
                 f"kind {self.kind!r} came with object_ids {self.object_ids}"
             )
 
@@ -57,5 +59,5 @@ class Sample:
     turns: tuple[Turn, ...]
 
     def target(self, turn: Turn) -> np.ndarray:
-        """The union of the masks that a turn means: bool [T, H, W]; all False for an absent one."""
+        """The union of the masks that a turn means: bool [T, H, W]; all False where it means none."""
         return self.masks[list(turn.object_ids)].any(axis=0)

@@ -1,4 +1,4 @@
-"""What the training loop is given: batches of videos with their conversations and masks, and who hands them out.
+"""What the training loop is given: batches of videos with their conversations and masks, and their reader.
 
 Legend: T frames shown to CLIP, F frames drawn by SAM, N objects, H W pixels, S the side of an input.
 """
@@ -18,7 +18,7 @@ class TrainingVideo:
     """One video, or one picture, and what is said about it.
 
     name: says which sample it is, for messages.
-    images_clip: float [K, 3, S, S], normalised for CLIP; each frame once, though it may be shown several times.
+    images_clip: float [K, 3, S, S], normalised for CLIP; each frame once, though shown several times.
     shown: T indices into ``images_clip``. VISA: the frame at each placeholder in turn (references, target); a
         conversation with fewer placeholders sees the first of them. VideoLISA: the frames of the one
         placeholder.

@@ -120,8 +120,10 @@ def test_what_the_files_say_is_kept(tmp_path: Path) -> None:
     tiny.write_tokenizer(tmp_path, "videolisa")
     path = tmp_path / "tokenizer_config.json"
     settings = {**json.loads(path.read_text()), "add_bos_token": False, "legacy": False}
+    settings["pad_token"] = "<|end|>"
     path.write_text(json.dumps(settings))
     tokenizer, seg = load_tokenizer("videolisa", tmp_path, 512, trained=True)
+    assert tokenizer.pad_token_id == 0, "both systems pad with <unk>"
     ids = tokenizer("<|user|>\nab [SEG]<|end|>").input_ids
     assert ids[0] == tokenizer.convert_tokens_to_ids("<|user|>")
     assert ids[-2:] == [seg, tokenizer.convert_tokens_to_ids("<|end|>")]

@@ -94,8 +94,8 @@ def _read(folder: Path) -> PreTrainedTokenizerBase:
         ) from error
     if is_llama and legacy:
         _prefix_every_piece(tokenizer)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    # Both systems pad with the unknown word, whatever their base model did.
+    tokenizer.pad_token = tokenizer.unk_token or tokenizer.pad_token or tokenizer.eos_token
     return tokenizer
 
 

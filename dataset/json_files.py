@@ -130,6 +130,23 @@ def safe_name(name: Any, where: str, *, nested: bool = True) -> str:
     return name
 
 
+def plain_names(record: dict[str, Any], key: str, where: str) -> list[str]:
+    """The file names under a key, in the file's order.
+
+    Raises:
+        DatasetError: They are no list of names without folders, or one occurs twice.
+    """
+    names = record.get(key)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DatasetError(f"{where}: expected {key}, a list of names, got {shortened(names)}")
+    for name in names:
+        safe_name(name, f"{where}, {key}", nested=False)
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DatasetError(f"{where}: {key} names {twice!r} twice")
+    return names
+
+
 def shortened(value: Any) -> str:
     """A value for a message, in at most 60 characters."""
     text = repr(value)

@@ -49,8 +49,9 @@ class Reader(Sequence[Clip], ABC):
         if self.split not in self.splits:
             offered = ", ".join(self.splits)
             raise DatasetError(f"{self.root}: expected a split among {offered}, got {split!r}", "split")
-        self._clips: tuple[Clip, ...] = tuple(self._read_clips())
-        self._by_name = {clip.name: clip for clip in self._clips}
+        self._by_name: dict[str, Clip] = {}
+        list(self._each(((clip,) for clip in self._read_clips()), self._add))
+        self._clips = tuple(self._by_name.values())
 
     @property
     def has_masks(self) -> bool:
@@ -113,9 +114,22 @@ class Reader(Sequence[Clip], ABC):
     def ignored(self, clip: Clip) -> NDArray[np.bool_] | None:
         """The pixels that do not count in an evaluation: bool [T, H, W]; None where all count, as in most."""
 
-    def faults(self, clip: Clip) -> Iterator[DatasetError]:
-        """What is wrong and only this format can tell, for `python -m dataset check`; usually nothing."""
+    def frame_faults(
+        self, clip: Clip, frame_index: int, annotated: NDArray[np.bool_]
+    ) -> Iterator[DatasetError]:
+        """What is wrong and only this format can tell, for `python -m dataset check`; usually nothing.
+
+        Args:
+            clip: One of these.
+            frame_index: One of its frames.
+            annotated: The union of all objects in that frame, bool [H, W].
+        """
         yield from ()
+
+    def _add(self, clip: Clip) -> None:
+        if clip.name in self._by_name:
+            raise DatasetError(f"{self.meta_path}: there are two videos {clip.name!r}")
+        self._by_name[clip.name] = clip
 
     def _make_clip(
         self,

@@ -56,30 +56,30 @@ class Revos(RleReader):
         """
         if not self.foreground_path.is_file():
             return super().foreground(clip)
+        masks = [self._foreground_mask(clip, index) for index in range(len(clip.frame_names))]
+        return np.array(masks, dtype=bool).reshape(clip.frames.shape[:3])
+
+    def frame_faults(
+        self, clip: Clip, frame_index: int, annotated: NDArray[np.bool_]
+    ) -> Iterator[DatasetError]:
+        """Where the foreground file, if there is one, is broken or leaves annotated pixels out."""
+        if not self.foreground_path.is_file():
+            return
+        try:
+            left_out = (annotated & ~self._foreground_mask(clip, frame_index)).any()
+        except DatasetError as error:
+            yield error
+            return
+        if left_out:
+            where = f"{self.foreground_path}: video {clip.name!r}"
+            yield DatasetError(f"{where}: annotated pixels are not in the foreground", "foreground")
+
+    def _foreground_mask(self, clip: Clip, frame_index: int) -> NDArray[np.bool_]:
         where = f"{self.foreground_path}: video {clip.name!r}"
         if clip.name not in self._foreground_lists:
             raise DatasetError(f"{where} is not in the file", "foreground")
         encoded = field(self._foreground_lists[clip.name], "masks_rle", where)
-        masks = [mask_of_list(encoded, clip, index, where) for index in range(len(clip.frame_names))]
-        return np.array(masks, dtype=bool).reshape(clip.frames.shape[:3])
-
-    def faults(self, clip: Clip) -> Iterator[DatasetError]:
-        """Where the foreground file, if there is one, is broken or leaves annotated pixels out."""
-        if not self.foreground_path.is_file() or not clip.frame_names:
-            return
-        try:
-            outside = clip.masks.union(clip.annotation_ids) & ~self.foreground(clip)
-        except DatasetError as error:
-            if str(error).startswith(f"{self.foreground_path}"):
-                yield error
-            return
-        if outside.any():
-            frame = clip.frame_names[int(outside.any(axis=(1, 2)).argmax())]
-            yield DatasetError(
-                f"{self.foreground_path}: video {clip.name!r}: {outside.sum()} annotated pixels are not in "
-                f"the foreground, the first in frame {frame}",
-                "foreground",
-            )
+        return mask_of_list(encoded, clip, frame_index, where)
 
     def _find_files(self) -> None:
         self.meta_path = self.root / f"meta_expressions_{self.split}_.json"

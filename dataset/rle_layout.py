@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from dataset.clip import Clip, Expression, FrameFiles
 from dataset.errors import DatasetError
-from dataset.json_files import dictionary, field, read_json, safe_name, shortened, text_field
+from dataset.json_files import dictionary, field, plain_names, read_json, safe_name, shortened, text_field
 from dataset.masks import decode_segmentation
 from dataset.reader import Reader
 from dataset.sample import Kind
@@ -67,7 +67,7 @@ class RleReader(Reader):
         where = f"{self.meta_path}: video {name!r}"
         safe_name(name, where)
         record = dictionary(record, where)
-        frames = frame_names(record, where)
+        frames = sorted(plain_names(record, "frames", where))  # as the masks are
         size = self._size(record, where)
         expressions = dictionary(field(record, "expressions", where), f"{where}, 'expressions'")
         return self._make_clip(
@@ -95,7 +95,7 @@ class RleReader(Reader):
             kind=kind,
             aspect=aspect,
             object_ids=tuple(objects),
-            annotation_ids=tuple(dict.fromkeys(str(annotation) for annotation in annotations)),
+            annotation_ids=tuple(dict.fromkeys(map(str, annotations))) if self.has_masks else (),
             answer=answer,
         )
 
@@ -130,19 +130,3 @@ def mask_of_list(encoded: Any, clip: Clip, frame_index: int, where: str) -> NDAr
         )
     where = f"{where}, frame {clip.frame_names[frame_index]}"
     return decode_segmentation(encoded[frame_index], clip.frames.size, where)
-
-
-def frame_names(record: dict[str, Any], where: str) -> tuple[str, ...]:
-    """The names under "frames", sorted, as masks are.
-
-    Raises:
-        DatasetError: They are no list of plain names, or one occurs twice.
-    """
-    frames = record.get("frames")
-    if not isinstance(frames, list) or not all(isinstance(frame, str) for frame in frames):
-        raise DatasetError(f"{where}: expected frames, a list of names, got {shortened(frames)}")
-    for frame in frames:
-        safe_name(frame, f"{where}, frame", nested=False)
-    if len(set(frames)) != len(frames):
-        raise DatasetError(f"{where}: a frame name occurs twice")
-    return tuple(sorted(frames))

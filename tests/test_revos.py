@@ -142,7 +142,7 @@ def test_frame_and_expression_names_that_climb_are_refused(tmp_path, part):
     ("change", "message"),
     [
         (lambda record: record.pop("frames"), "expected frames"),
-        (lambda record: record.update(frames=["0", "0"]), "twice"),
+        (lambda record: record.update(frames=["0", "0"]), "frames names .0. twice"),
         (lambda record: record.update(height=0), "height and width"),
         (lambda record: record.pop("expressions"), "'expressions'"),
         (

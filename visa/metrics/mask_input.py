@@ -1,0 +1,111 @@
+"""What the metrics take for a mask: bool, 0/1 or 0/255, [T, H, W] or [H, W]. Anything else is refused.
+
+Legend: T frames, H W pixels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def binary_masks(
+    gt: ArrayLike, pred: ArrayLike, *, void: ArrayLike | None = None, foreground: ArrayLike | None = None
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_] | None]:
+    """Checks two masks and perhaps a third one that goes with them.
+
+    Args:
+        gt: True mask; it may also be a sum of overlapping instances (0, 1, 2, ...), which is clipped to 1.
+        pred: Predicted mask, of the same shape.
+        void: Pixels to leave out, of the same shape.
+        foreground: All objects, of the same shape, perhaps a sum as `gt`. Give this or `void`, or neither.
+
+    Returns:
+        The two masks and the third or None, as bool [T, H, W]; they may be views of what was given.
+
+    Raises:
+        ValueError: The shapes differ, or a value is none of those above.
+    """
+    true = _bool("gt", gt, sums=True)
+    predicted = _bool("pred", pred)
+    name, extra = ("void", void) if void is not None else ("foreground", foreground)
+    third = None if extra is None else _bool(name, extra, sums=name == "foreground")
+    _same_shape({"gt": true, "pred": predicted, **({} if third is None else {name: third})})
+    return true, predicted, third
+
+
+def raw_masks(gt: ArrayLike, pred: ArrayLike, foreground: ArrayLike | None = None) -> list[NDArray[np.uint8]]:
+    """The arguments as uint8 [T, H, W], each value as it stands; foreground only if given.
+
+    Raises:
+        ValueError: The shapes differ, or a value is no whole number from 0 to 255.
+    """
+    given = {"gt": gt, "pred": pred} | ({} if foreground is None else {"foreground": foreground})
+    arrays = {name: _frames(name, value) for name, value in given.items()}
+    for name, array in arrays.items():
+        if array.dtype in (bool, np.uint8) or not array.size:
+            continue
+        if not (array.min() >= 0 and array.max() <= 255):
+            raise ValueError(f"{name} must hold 0 to 255, got {array.min()} to {array.max()}")
+        if (np.mod(array, 1) != 0).any():
+            raise ValueError(f"{name} must hold whole numbers from 0 to 255, got fractions")
+    _same_shape(arrays)
+    return [array.astype(np.uint8, copy=False) for array in arrays.values()]
+
+
+def _frames(name: str, value: ArrayLike) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be an array of bool, 0/1 or 0/255, got dtype {array.dtype}")
+    if array.ndim not in (2, 3):
+        raise ValueError(f"{name} must be [T, H, W] or [H, W], got shape {array.shape}")
+    if 0 in array.shape[-2:]:
+        raise ValueError(f"{name} must have at least one pixel a frame, got shape {array.shape}")
+    return array[None] if array.ndim == 2 else array
+
+
+def _bool(name: str, value: ArrayLike, sums: bool = False) -> NDArray[np.bool_]:
+    array = _frames(name, value)
+    if array.dtype == bool or not array.size:
+        return array.astype(bool, copy=False)
+    if array.dtype == np.uint8:
+        return _bytes_as_bool(name, array, sums)
+    set_pixels = array != 0
+    highest = array.max()
+    if highest == 255:
+        allowed = np.array_equal(set_pixels, array == 255)
+    elif sums:
+        allowed = (
+            array.min() >= 0 and highest < 255 and (array.dtype.kind != "f" or not np.mod(array, 1).any())
+        )
+    else:
+        allowed = np.array_equal(set_pixels, array == 1)
+    if not allowed:
+        _refuse(name, array)
+    return set_pixels
+
+
+def _bytes_as_bool(name: str, array: NDArray[np.uint8], sums: bool) -> NDArray[np.bool_]:
+    """As `_bool`, without a comparison where the smallest and the largest value tell enough."""
+    highest = array.max()
+    if highest <= 1:
+        return array.view(bool)
+    if highest == 255:
+        signed = array.view(np.int8)  # 255 is -1 then, so that all other values lie outside of -1..0
+        allowed = signed.min() >= -1 and signed.max() <= 0
+    else:
+        allowed = sums
+    if not allowed:
+        _refuse(name, array)
+    return array != 0
+
+
+def _refuse(name: str, array: np.ndarray) -> None:
+    found = ", ".join(str(x) for x in np.unique(array)[:6])
+    raise ValueError(f"{name} must hold bool, only 0 and 1, or only 0 and 255; got values such as {found}")
+
+
+def _same_shape(arrays: dict[str, np.ndarray]) -> None:
+    if len({array.shape for array in arrays.values()}) > 1:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"masks must have one shape, got {shapes}")

@@ -118,7 +118,7 @@ def _frame_faults(clip: Clip, decode: bool) -> Iterator[DatasetError]:
         try:
             if decode:
                 clip.frames.read(index)
-            elif clip.frames.size_of(index) != clip.frames.size:
+            elif clip.frames.size_of(index) != clip.frames.size and clip.frames.one_size:
                 (height, width), (expected_height, expected_width) = (
                     clip.frames.size_of(index),
                     clip.frames.size,
@@ -138,7 +138,7 @@ def _expression_faults(reader: Reader, clip: Clip, seen: Iterable[str], where: s
             yield DatasetError(
                 f"{where}, expression {item.id!r}: it has no words", "expression without words"
             )
-        if item.kind == "absent" or not reader.has_masks:
+        if item.kind not in ("referring", "reasoning") or not reader.has_masks:
             continue
         if not set(item.annotation_ids) & set(seen):
             yield DatasetError(

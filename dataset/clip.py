@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +58,12 @@ class FrameFiles(Sequence):
         folder: The folder of the files.
         names: The frames' names in order, without suffix.
         size: (H, W) as the data set says; None to take it from the first file.
+
+    Attributes:
+        one_size: Whether all frames must be of one size; several pictures of a talk need not.
     """
+
+    one_size: ClassVar[bool] = True
 
     def __init__(self, folder: Path, names: Sequence[str], size: tuple[int, int] | None = None) -> None:
         self.folder = folder

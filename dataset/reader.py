@@ -112,7 +112,8 @@ class Reader(Sequence[Clip], ABC):
         return clip.masks.union(clip.annotation_ids)
 
     def ignored(self, clip: Clip) -> NDArray[np.bool_] | None:
-        """The pixels that do not count in an evaluation: bool [T, H, W]; None where all count, as in most."""
+        """The pixels that no score counts, bool [T, H, W]; None where the data set leaves none out."""
+        return None
 
     def frame_faults(
         self, clip: Clip, frame_index: int, annotated: NDArray[np.bool_]

@@ -17,6 +17,8 @@ or as it is downloaded, which this reader turns into the same expressions under 
 An object's expressions are consecutive: annotator 1 having seen the first frame, then the whole video, then
 annotator 2 likewise. Annotator 2's files are in Latin-1.
 
+Legend: T frames, H W pixels.
+
 Source: Khoreva et al., "Video Object Segmentation with Language Referring Expressions", ACCV 2018.
 """
 
@@ -28,12 +30,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dataset.clip import Clip, Expression, frames_in
 from dataset.errors import DatasetError
 from dataset.json_files import read_text, safe_name, shortened
 from dataset.label_layout import LabelReader, object_number
 
 NUM_ANNOTATORS = 4
+VOID = 255
 TEXT_FILES = (
     "Davis17_annot1.txt",
     "Davis17_annot1_full_video.txt",
@@ -77,9 +83,24 @@ class RefDavis17(LabelReader):
             return self._each(((name, spoken) for name in names), self._downloaded_clip)
         return self._each(((name, record, objects) for name, record in videos.items()), self._clip)
 
+    def ignored(self, clip: Clip) -> NDArray[np.bool_] | None:
+        """The pixels marked as void (255), bool [T, H, W]; None if there are none."""
+        void = clip.masks.union([str(VOID)])
+        return void if void.any() else None
+
+    def _clip(self, name: str, record: Any, objects: dict[str, Any] | None) -> Clip:
+        expressions = record.get("expressions") if isinstance(record, dict) else None
+        if isinstance(expressions, dict) and all(map(_is_number, expressions)):
+            # four of an object follow each other by number, whatever their order in the file
+            record = {
+                **record,
+                "expressions": dict(sorted(expressions.items(), key=lambda item: int(item[0]))),
+            }
+        return super()._clip(name, record, objects)
+
     def _expression(self, key: str, record: Any, where: str, known: list[str] | None) -> Expression:
         expression = super()._expression(key, record, where, known)
-        if not (key.isascii() and key.isdigit()):
+        if not _is_number(key):
             raise DatasetError(f"{where}: expected expressions numbered from 0 on, got {shortened(key)}")
         return replace(expression, annotator=int(key) % NUM_ANNOTATORS)
 
@@ -108,6 +129,10 @@ class RefDavis17(LabelReader):
                 expressions[str(len(expressions))] = {"exp": words, "obj_id": number}
         frames = frames_in(self.frames_path / name, where)
         return self._clip(name, {"frames": frames, "expressions": expressions}, None)
+
+
+def _is_number(key: str) -> bool:
+    return key.isascii() and key.isdigit()
 
 
 def _line(number: int, line: str, path: Path) -> tuple[str, int, str]:

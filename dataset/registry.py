@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dataset.errors import DatasetError
+
 if TYPE_CHECKING:
     from dataset.reader import Reader
 
@@ -66,14 +68,14 @@ def entry(name: str) -> Entry:
     """What stands under a name; "-" for "_" and capitals do not matter.
 
     Raises:
-        ValueError: No such data set.
+        DatasetError: No such data set.
     """
     known = {**VIDEOS, **IMAGES}
     plain = name.lower().replace("-", "_")
     if plain not in known:
         close = get_close_matches(plain, known, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"it may be {', '.join(known)}"
-        raise ValueError(f"no data set {name!r}: {hint}")
+        raise DatasetError(f"no data set {name!r}: {hint}", "unknown data set")
     return known[plain]
 
 
@@ -81,7 +83,7 @@ def reader_class(name: str) -> type[Reader]:
     """The reader of a name; its `splits` tell which there are.
 
     Raises:
-        ValueError: No such data set.
+        DatasetError: No such data set.
     """
     module, _, attribute = entry(name).reader.partition(":")
     return getattr(import_module(f"dataset.{module}"), attribute)
@@ -97,6 +99,6 @@ def open_dataset(name: str, root: str | Path, split: str | None = None, *, lenie
         lenient: Leave broken clips and expressions out (they are in `skipped`) instead of raising.
 
     Raises:
-        ValueError: No such name, or (DatasetError) the folder is not as the data set's layout says.
+        DatasetError: No such name or split, or the folder is not as the data set's layout says.
     """
     return reader_class(name)(root, split, lenient=lenient, **dict(entry(name).arguments))

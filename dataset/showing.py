@@ -134,7 +134,7 @@ def _row(
         title = expression.text
         facts += [f"expression {expression.id}", expression.kind]
         facts += [expression.aspect] if expression.aspect else []
-        if expression.kind != "absent" and not expression.annotation_ids:
+        if expression.kind in ("referring", "reasoning") and not expression.annotation_ids:
             facts.append("masks not public")
     facts += [f"frames {', '.join(name for name, _ in pictures)}"] if pictures else []
     _write(draw, (0, 0), title, 19, INK)

@@ -22,6 +22,18 @@ def read_recipe(config: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         InputError: no such preset, an unknown key (the nearest one is named), or a value of another type.
     """
+    recipe = open_recipe(config)
+    for override in overrides:
+        _set(recipe, *parse_setting(override))
+    return recipe
+
+
+def open_recipe(config: str) -> dict[str, Any]:
+    """A recipe as it is written.
+
+    Raises:
+        InputError: there is no such preset or file, or it is no recipe.
+    """
     path = Path(config) if config.endswith(".yaml") else PRESETS / f"{config}.yaml"
     if not path.is_file():
         known = sorted(f"train/{preset.stem}" for preset in (PRESETS / "train").glob("*.yaml"))
@@ -29,12 +41,19 @@ def read_recipe(config: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     recipe = _parse(path.read_text(encoding="utf-8"), config)
     if not isinstance(recipe, dict):
         raise InputError(f"{config} is no recipe: expected lines such as 'seed: 0'")
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise InputError(f"expected key=value, got {override!r}")
-        _set(recipe, key, _parse(value, override))
     return recipe
+
+
+def parse_setting(override: str) -> tuple[str, Any]:
+    """``key=value`` as its key and its value, which is YAML.
+
+    Raises:
+        InputError: it is not of this form.
+    """
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise InputError(f"expected key=value, got {override!r}")
+    return key, _parse(value, override)
 
 
 def _parse(text: str, where: str) -> Any:

@@ -1,0 +1,75 @@
+"""What turns losses into new weights: torch alone, or DeepSpeed; the loop does not know which.
+
+Both keep the trained weights and AdamW's moments in float32, and hand them out and take them back by the
+parameters' names, whole, so that a checkpoint of one is a checkpoint of the other, for any number of ranks.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from visa.training.engine.batch import TrainingBatch
+from visa.training.engine.settings import OptimiserSettings
+from visa.training.engine.step import StepResult
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """The numbers that training has changed.
+
+    weights: float32, trained parameters by name. moments: float32, ``<parameter>.exp_avg`` and
+    ``.exp_avg_sq``; none before the first update. updates: how many updates made them.
+    """
+
+    weights: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor]
+    updates: int
+
+
+@dataclass(frozen=True)
+class Update:
+    """How an optimiser step went. norm: of the gradient before clipping. taken: False if it was not finite
+    and the weights are as before."""
+
+    norm: float
+    taken: bool
+
+
+class Driver(Protocol):
+    """Forward, backward and update of one rank."""
+
+    def forward(self, batch: TrainingBatch) -> StepResult:
+        """A micro-batch on the rank's device through the network."""
+        ...
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a micro-batch's loss, which counts 1 / accumulation."""
+        ...
+
+    def update(self, learning_rate: float) -> Update:
+        """Average gradients over ranks, clip, and change the weights."""
+        ...
+
+    def state(self) -> TrainState | None:
+        """All ranks call it; the first gets the numbers, on the CPU."""
+        ...
+
+    def restore(self, state: TrainState) -> None:
+        """Set weights and moments; all ranks call it with the same."""
+        ...
+
+
+def make_adamw(parameters: Iterable[Tensor], settings: OptimiserSettings) -> torch.optim.AdamW:
+    """Loshchilov and Hutter 2019 (arXiv 1711.05101), as both drivers use it."""
+    return torch.optim.AdamW(
+        list(parameters),
+        lr=settings.learning_rate,
+        betas=tuple(settings.betas),
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+    )

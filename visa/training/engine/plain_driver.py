@@ -1,0 +1,122 @@
+"""Training with torch alone: one process, or several that average their gradients."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, distributed, nn
+
+from visa.training.engine.batch import TrainingBatch
+from visa.training.engine.driver import MOMENTS, TrainState, Update, make_adamw
+from visa.training.engine.ranks import Ranks
+from visa.training.engine.settings import TrainSettings
+from visa.training.engine.step import StepResult, TrainingStep
+
+
+class MasterWeights:
+    """float32 twins of trained parameters, in which gradients add up and updates are made.
+
+    Args:
+        parameters: by name, in any floating dtype; one that is float32 is its own twin.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter]):
+        self.parameters = dict(parameters)
+        self.masters = {}
+        for name, parameter in self.parameters.items():
+            if parameter.dtype == torch.float32:
+                self.masters[name] = parameter
+                continue
+            master = nn.Parameter(parameter.detach().float())
+            self.masters[name] = master
+            parameter.register_post_accumulate_grad_hook(_collector(master))
+        self.clear()
+
+    def clear(self) -> None:
+        """Gradients to zero; a parameter that the loss does not reach has zeros too, on every rank."""
+        for master in self.masters.values():
+            if master.grad is None:
+                master.grad = torch.zeros_like(master)
+            else:
+                master.grad.zero_()
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """What the twins have become, into the network."""
+        for name, parameter in self.parameters.items():
+            if parameter is not self.masters[name]:
+                parameter.copy_(self.masters[name])
+
+
+def _collector(master: nn.Parameter):
+    def collect(parameter: nn.Parameter) -> None:
+        master.grad += parameter.grad
+        parameter.grad = None
+
+    return collect
+
+
+class PlainDriver:
+    """See `Driver`.
+
+    Args:
+        step: on the rank's device, its trained parameters marked.
+        accumulation: micro-batches of an update.
+    """
+
+    def __init__(self, step: TrainingStep, settings: TrainSettings, ranks: Ranks, accumulation: int):
+        self.step, self.ranks, self.accumulation = step, ranks, accumulation
+        self.clip = settings.optimiser.clip or math.inf
+        self.masters = MasterWeights({n: p for n, p in step.model.named_parameters() if p.requires_grad})
+        self.optimiser = make_adamw(self.masters.masters.values(), settings.optimiser)
+        self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=settings.model.precision == "fp16")
+        self.updates = 0
+
+    def forward(self, batch: TrainingBatch) -> StepResult:
+        return self.step(batch)
+
+    def backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss / self.accumulation).backward()
+
+    def update(self, learning_rate: float) -> Update:
+        masters = list(self.masters.masters.values())
+        if self.ranks.count > 1:
+            for master in masters:
+                distributed.all_reduce(master.grad)
+                master.grad /= self.ranks.count
+        self.scaler.unscale_(self.optimiser)
+        norm = float(nn.utils.clip_grad_norm_(masters, self.clip))
+        taken = math.isfinite(norm)
+        if taken:
+            for group in self.optimiser.param_groups:
+                group["lr"] = learning_rate
+            self.optimiser.step()
+            self.masters.publish()
+            self.updates += 1
+        self.scaler.update()
+        self.masters.clear()
+        return Update(norm, taken)
+
+    def state(self) -> TrainState | None:
+        if not self.ranks.is_first:
+            return None
+        weights = {name: master.detach().cpu() for name, master in self.masters.masters.items()}
+        moments = {
+            f"{name}.{key}": self.optimiser.state[master][key].cpu()
+            for name, master in self.masters.masters.items()
+            if master in self.optimiser.state
+            for key in MOMENTS
+        }
+        return TrainState(weights, moments, self.updates)
+
+    @torch.no_grad()
+    def restore(self, state: TrainState) -> None:
+        for name, master in self.masters.masters.items():
+            master.copy_(state.weights[name])
+            if state.moments:
+                moments = {
+                    key: state.moments[f"{name}.{key}"].to(master.device, copy=True) for key in MOMENTS
+                }
+                self.optimiser.state[master] = {"step": torch.tensor(float(state.updates)), **moments}
+        self.masters.publish()
+        self.updates = state.updates

@@ -1,0 +1,251 @@
+"""The settings of a training run of a published system: a preset or YAML file, changed by ``key=value``.
+
+Nothing here needs torch, so that a mistyped key is told at once.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from visa.errors import InputError
+from visa.training.engine.fields import build_settings, put
+from visa.training.recipe import open_recipe, parse_setting
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What is trained from.
+
+    start: a checkpoint as `visa.load` takes it: folder, file, or hub repository of Chat-UniVi, LLaVA-Phi-3,
+        VISA or VideoLISA; "tiny" makes a random one of a few thousand numbers, with SAM and tokenizer.
+    base: of the tokenizer, where ``start`` has none.
+    sam: SAM's weights, where ``start`` has none. tower: a CLIP in place of the one that ``start`` names.
+    precision: of forward and backward; the trained weights and their moments are float32 in any case.
+    attention: "sdpa", "eager" or "flash_attention_2".
+    gradient_checkpointing: compute activations again in the backward pass in place of keeping them.
+    merging_noise: breaks ties of Chat-UniVi's merging at random, 1e-6 as released; VISA only.
+    """
+
+    start: str
+    base: str | None = None
+    sam: str | None = None
+    tower: str | None = None
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    gradient_checkpointing: bool = True
+    merging_noise: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainedSettings:
+    """What is trained.
+
+    lora_rank, lora_alpha, lora_dropout: of LoRA on linear layers of the language model; rank 0: none.
+    lora_targets: what these layers are called. lora_match: "exact" by their whole last name; "substring", as
+        in the released code, where ``v_proj`` also means Phi-3's ``qkv_proj``.
+    in_full: the parts that are trained themselves.
+    """
+
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
+    lora_dropout: float = 0.05
+    lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
+    lora_match: Literal["exact", "substring"] = "exact"
+    in_full: tuple[str, ...] = ("embeddings", "lm_head", "seg_head", "mask_decoder")
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """What the parts of the loss count, and over what they are averaged.
+
+    average: "micro_batch", as released: within each micro-batch, then over these; "step": over all words and
+        all masks of a step, so that it does not matter how these were dealt out.
+    """
+
+    text: float = 1.0
+    bce: float = 2.0
+    dice: float = 0.5
+    average: Literal["micro_batch", "step"] = "step"
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """AdamW. clip: largest norm of a step's gradient; 0: any."""
+
+    learning_rate: float = 3e-4
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    eps: float = 1e-8
+    clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """The learning rate's course over ``steps`` optimiser steps; see `learning_rate_share`."""
+
+    name: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: int = 100
+    steps: int = 15000
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """total: videos of a step over all ranks. videos: of a micro-batch. The rest is gradient accumulation."""
+
+    total: int = 128
+    videos: int = 1
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """every: steps between checkpoints. keep: how many of the last ones stay, beside the best."""
+
+    every: int = 500
+    keep: int = 3
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """every: steps between validations; 0: none. batches: how many are drawn from the validation's reader.
+    pictures: how many predictions are drawn each time."""
+
+    every: int = 0
+    batches: int = 32
+    pictures: int = 4
+
+
+@dataclass(frozen=True)
+class DeepSpeedSettings:
+    """What matters under ``deepspeed`` alone.
+
+    stage: of ZeRO. offload: where the optimiser's numbers live. bucket: elements that travel at once.
+    extra: goes into DeepSpeed's configuration as it is.
+    """
+
+    stage: Literal[0, 1, 2, 3] = 2
+    offload: Literal["none", "cpu"] = "none"
+    bucket: int = 500_000_000
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """every: steps between lines. tensorboard, wandb: where figures go besides (Weights & Biases if it is
+    installed and wanted). peak_teraflops: of one device, for the share of it that is used; 0: measured on a
+    GPU, unknown on a CPU."""
+
+    every: int = 1
+    tensorboard: bool = True
+    wandb: bool = False
+    peak_teraflops: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """A whole run.
+
+    out: its folder. seed: of everything that is drawn. data: what the reader of batches is told.
+    max_bad_steps: steps in a row whose loss or gradient is not finite, before the run gives up.
+    export: write a loadable folder at the end.
+    """
+
+    out: str
+    model: ModelSettings
+    seed: int = 0
+    data: dict[str, Any] = field(default_factory=dict)
+    trained: TrainedSettings = TrainedSettings()
+    loss: LossSettings = LossSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    batch: BatchSettings = BatchSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
+    validation: ValidationSettings = ValidationSettings()
+    deepspeed: DeepSpeedSettings = DeepSpeedSettings()
+    report: ReportSettings = ReportSettings()
+    max_bad_steps: int = 5
+    export: bool = True
+
+    def __post_init__(self) -> None:
+        counts = {
+            "batch.total": self.batch.total,
+            "batch.videos": self.batch.videos,
+            "schedule.steps": self.schedule.steps,
+            "checkpoints.every": self.checkpoints.every,
+            "checkpoints.keep": self.checkpoints.keep,
+            "report.every": self.report.every,
+            "max_bad_steps": self.max_bad_steps,
+        }
+        for name, value in counts.items():
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, got {value}")
+
+    def accumulation(self, ranks: int) -> int:
+        """Micro-batches of a rank in each step.
+
+        Raises:
+            InputError: the step's videos cannot be dealt out evenly.
+        """
+        share = ranks * self.batch.videos
+        if self.batch.total % share:
+            raise InputError(
+                f"batch.total={self.batch.total} cannot be dealt out to {ranks} ranks in micro-batches of "
+                f"{self.batch.videos}: set batch.total to a multiple of {share}, or batch.videos to a divisor"
+            )
+        return self.batch.total // share
+
+
+# What a run that goes on must have as it was: everything that changes the losses.
+IDENTITY = ("seed", "model", "data", "trained", "loss", "optimiser", "schedule", "batch.total")
+# Parts of these which do not.
+INCIDENTAL = ("model.attention", "model.gradient_checkpointing", "data.workers", "data.prefetch")
+
+
+def is_engine_recipe(recipe: Mapping[str, Any]) -> bool:
+    """Whether a recipe is one of ours: the embedded system's has no ``model``."""
+    return "model" in recipe
+
+
+def read_settings(config: str, overrides: Sequence[str] = ()) -> TrainSettings:
+    """Settings of a run.
+
+    Args:
+        config: a preset such as ``train/visa-7b``, or a YAML file.
+        overrides: ``key=value``; a dot reaches into a section (``optimiser.learning_rate=1e-5``).
+
+    Raises:
+        InputError: no such preset, an unknown key (the nearest one is named), or a value of another type.
+    """
+    recipe = open_recipe(config)
+    for override in overrides:
+        put(recipe, *parse_setting(override))
+    return build_settings(TrainSettings, recipe)
+
+
+def plain(settings: TrainSettings) -> dict[str, Any]:
+    """The settings as nested dicts of plain values, all defaults filled in, for YAML and JSON."""
+
+    def simple(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: simple(inner) for key, inner in value.items()}
+        return [simple(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+    return simple(dataclasses.asdict(settings))
+
+
+def identity(settings: TrainSettings) -> dict[str, Any]:
+    """What a checkpoint's settings must agree in with those of the run that goes on, by dotted names."""
+    flat = dict(_flatten(plain(settings)))
+    return {
+        name: value
+        for name, value in flat.items()
+        if any(name == key or name.startswith(f"{key}.") for key in IDENTITY) and name not in INCIDENTAL
+    }
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = ""):
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -13,12 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from model.sam.images import PIXEL_MEAN, PIXEL_STD
 from model.sam.import_segment_anything import builders, modeling
 from model.sam.tiny_vit import TinyViT
 
 NAMES = ("vit_t", "vit_b", "vit_l", "vit_h")
-PIXEL_MEAN = (123.675, 116.28, 103.53)
-PIXEL_STD = (58.395, 57.12, 57.375)
 EMBEDDING_WIDTH = 256
 STRIDE = 16
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from model.prompt import BoxPrompt, EmbeddingPrompt, MaskPrompt, PointPrompt, Prompt
 from model.sam.build import STRIDE, Sam
+from model.sam.images import input_size, resized
 from model.sam.tiny_vit import TinyViT
 
 
@@ -91,9 +91,7 @@ class SamSegmenter:
 
     def input_size(self, original_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of a frame once its longer side is S pixels, at least one pixel each."""
-        height, width = original_size
-        scale = self.sam.image_size / max(height, width)
-        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+        return input_size(original_size, self.sam.image_size)
 
     def preprocess(self, frames: np.ndarray | Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Resize (bilinear, antialiased) to the longer side S and normalise; no padding yet.
@@ -108,15 +106,9 @@ class SamSegmenter:
             ValueError: another shape or dtype, or an empty frame.
         """
         array = frames.cpu().numpy() if isinstance(frames, Tensor) else np.asarray(frames)
-        if array.ndim != 4 or array.shape[-1] != 3 or array.dtype != np.uint8 or 0 in array.shape[1:]:
-            raise ValueError(f"frames must be uint8 [T, H, W, 3], got {array.dtype} {list(array.shape)}")
-        height, width = self.input_size(array.shape[1:3])
-        resized = np.empty((len(array), height, width, 3), dtype=np.uint8)
-        for index, frame in enumerate(array):
-            picture = Image.fromarray(np.ascontiguousarray(frame))
-            resized[index] = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
-        images = torch.from_numpy(resized).to(self.sam.device).permute(0, 3, 1, 2)
-        return (images - self.sam.pixel_mean) / self.sam.pixel_std, (height, width)
+        small = resized(array, self.sam.image_size)
+        images = torch.from_numpy(small).to(self.sam.device).permute(0, 3, 1, 2)
+        return (images - self.sam.pixel_mean) / self.sam.pixel_std, (small.shape[1], small.shape[2])
 
     def encode(self, frames: np.ndarray | Tensor, *, chunk: int = 1, levels: bool = True) -> FrameFeatures:
         """Frames of one video to features.

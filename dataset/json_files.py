@@ -8,6 +8,8 @@ from typing import Any
 
 from dataset.errors import DatasetError
 
+MAX_NAME_BYTES = 255  # of one part of a path, on all usual file systems
+
 
 def read_json(path: Path) -> Any:
     """What a JSON file holds. UTF-8, with or without a mark, or else Windows' and Latin-1's western letters.
@@ -121,13 +123,20 @@ def safe_name(name: Any, where: str, *, nested: bool = True) -> str:
     parts = name.split("/")
     unsafe = (
         any(part in ("", ".", "..") for part in parts)
-        or any(mark in name for mark in ("\\", ":", "\0"))
+        or any(mark in name for mark in ("\\", ":"))
         or PurePosixPath(name).is_absolute()
         or (len(parts) > 1 and not nested)
     )
     if unsafe:
         raise DatasetError(f"{where}: the name {name!r} leads out of its folder", "unsafe name")
+    # neither can be a file, and a line break would tear messages apart
+    if not _is_encodable(name) or any(len(part.encode()) > MAX_NAME_BYTES for part in parts):
+        raise DatasetError(f"{where}: no file can be named {shortened(name)}", "unsafe name")
     return name
+
+
+def _is_encodable(name: str) -> bool:
+    return not any(ord(letter) < 32 or 0xD800 <= ord(letter) <= 0xDFFF for letter in name)
 
 
 def plain_names(record: dict[str, Any], key: str, where: str) -> list[str]:

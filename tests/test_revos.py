@@ -119,11 +119,18 @@ def test_the_mask_file_is_read_only_when_needed(root):
 
 
 @pytest.mark.parametrize(
-    "name", ["../up", "/etc", "a/../../b", "a//b", "", ".", "..", "a/./b", "a\\..\\b", "C:/x", "a\0b"]
+    "name", ["../up", "/etc", "a/../../b", "a//b", "", ".", "..", "a/./b", "a\\..\\b", "C:/x"]
 )
 def test_names_that_climb_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match="leads out of its folder"):
         revos.Revos(write(tmp_path / "set", meta(name)))
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\nb", "\ud800", "ü" * 200])
+def test_names_that_no_file_can_have_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="no file can be named") as caught:
+        revos.Revos(write(tmp_path / "set", meta(name)))
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("part", ["frames", "expressions"])

@@ -2,8 +2,8 @@
 
 J after Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation", CVPR
 2016; A and R as in VISA's evaluation (Yan et al., "VISA: Reasoning Video Object Segmentation via Large
-Language Models", ECCV 2024), R after Li et al., "Towards Robust Referring Video Object Segmentation with Cyclic
-Relational Consensus", ICCV 2023.
+Language Models", ECCV 2024), R after Li et al., "Towards Robust Referring Video Object Segmentation with
+Cyclic Relational Consensus", ICCV 2023.
 
 Legend: T frames, H W pixels. Every mask is [T, H, W] or [H, W], and holds bool, 0/1 or 0/255; every result is
 float64 [T], one value a frame ([1] for a single [H, W] mask).

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from visa.metrics.mask_input import binary_masks
+from visa.metrics.regions import region_similarity
 
 
 def temporal_iou(gt: ArrayLike, pred: ArrayLike) -> float:
@@ -20,9 +21,7 @@ def temporal_iou(gt: ArrayLike, pred: ArrayLike) -> float:
     Raises:
         ValueError: The shapes differ, or a value is none of those allowed.
     """
-    true, predicted, _ = binary_masks(gt, pred)
-    in_true, in_predicted = (masks.any(axis=(1, 2)) for masks in (true, predicted))
-    return _of_frames_with_either(in_true, in_predicted, (in_true & in_predicted).sum())
+    return temporal_and_volume_iou(*_frames_of(gt, pred))[0]
 
 
 def volume_iou(gt: ArrayLike, pred: ArrayLike) -> float:
@@ -31,13 +30,26 @@ def volume_iou(gt: ArrayLike, pred: ArrayLike) -> float:
     Raises:
         ValueError: The shapes differ, or a value is none of those allowed.
     """
+    return temporal_and_volume_iou(*_frames_of(gt, pred))[1]
+
+
+def temporal_and_volume_iou(
+    in_true: NDArray[np.bool_], in_predicted: NDArray[np.bool_], ious: NDArray[np.float64]
+) -> tuple[float, float]:
+    """tIoU and vIoU of a video that was looked at frame by frame.
+
+    Args:
+        in_true: Whether the true mask has a pixel, bool [T].
+        in_predicted: The same of the predicted one.
+        ious: Each frame's region similarity, float [T]; of no matter where one has no pixel.
+    """
+    both, either = in_true & in_predicted, np.count_nonzero(in_true | in_predicted)
+    if not either:
+        return 1.0, 1.0
+    return float(np.count_nonzero(both) / either), float(ious[both].sum() / either)
+
+
+def _frames_of(gt: ArrayLike, pred: ArrayLike):
     true, predicted, _ = binary_masks(gt, pred)
     in_true, in_predicted = (masks.any(axis=(1, 2)) for masks in (true, predicted))
-    shared = np.count_nonzero(true & predicted, axis=(1, 2))
-    union = np.count_nonzero(true | predicted, axis=(1, 2))
-    return _of_frames_with_either(in_true, in_predicted, (shared / np.maximum(union, 1)).sum())
-
-
-def _of_frames_with_either(first: NDArray[np.bool_], second: NDArray[np.bool_], value: float) -> float:
-    either = np.count_nonzero(first | second)
-    return float(value / either) if either else 1.0
+    return in_true, in_predicted, region_similarity(true, predicted)

@@ -242,7 +242,7 @@ def write_mevis(root: Path, lengths: dict[str, int], split: str = "train") -> No
     for number, (name, length) in enumerate(lengths.items()):
         frames = [f"{index:05d}" for index in range(length)]
         for index, frame in enumerate(frames):
-            write_picture(root / split / "JPEGImages" / name / f"{frame}.jpg", value=10 * number + index)
+            write_picture(root / split / "JPEGImages" / name / f"{frame}.jpg", value=60 * number + index + 5)
         masks[str(2 * number)] = [None if index % 2 else rle(box(0, 0, 3, 8)) for index in range(length)]
         masks[str(2 * number + 1)] = [rle(box(4, 6, 6, 8)) for _ in frames]
         expressions = {

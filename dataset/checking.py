@@ -5,12 +5,12 @@ Legend: H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from dataset.clip import Clip
+from dataset.clip import Clip, Expression, LazyMasks
 from dataset.errors import DatasetError
 from dataset.reader import Reader
 
@@ -74,73 +74,81 @@ def check(reader: Reader, *, decode: bool = False, progress: bool = False) -> Fi
         findings.add(fault)
     for clip in tqdm(reader, unit="video", disable=not progress):
         findings.counts["videos"] += 1
-        findings.counts["expressions"] += len(clip.expressions)
         findings.counts["frames"] += len(clip.frame_names)
-        findings.counts["objects"] += len(clip.annotation_ids)
-        findings.counts["masks"] += len(clip.annotation_ids) * len(clip.frame_names)
-        for fault in _clip_faults(reader, clip, decode):
+        for fault in _frame_faults(clip, f"{reader.meta_path}: video {clip.name!r}", decode):
+            findings.add(fault)
+        try:
+            expressions, masks = clip.expressions, clip.masks
+        except DatasetError as error:  # some data sets read them from pictures
+            findings.add(error)
+            continue
+        findings.counts["expressions"] += len(expressions)
+        findings.counts["objects"] += len(masks)
+        findings.counts["masks"] += len(masks) * len(clip.frame_names)
+        for fault in _object_faults(reader, clip, masks, expressions):
             findings.add(fault)
     if not len(reader) and not reader.skipped:
         findings.add(DatasetError(f"{reader.meta_path}: there is nothing in it", "no videos"))
     return findings
 
 
-def _clip_faults(reader: Reader, clip: Clip, decode: bool) -> Iterator[DatasetError]:
-    where = f"{reader.meta_path}: video {clip.name!r}"
+def _frame_faults(clip: Clip, where: str, decode: bool) -> Iterator[DatasetError]:
     if not clip.frame_names:
         yield DatasetError(f"{where} has no frames", "no frames")
-        return
-    yield from _frame_faults(clip, decode)
-    try:
-        height, width = clip.frames.size
-    except DatasetError:
-        return  # said already: it is the first frame that tells the size
-    seen: set[str] = set()
-    broken: set[str] = set()
-    for index in range(len(clip.frame_names)):
-        annotated = np.zeros((height, width), dtype=bool)
-        for number, key in enumerate(clip.annotation_ids):
-            try:
-                mask = clip.masks[number, index]
-            except DatasetError as error:
-                broken.add(key)
-                yield error
-                continue
-            annotated |= mask
-            if mask.any():
-                seen.add(key)
-        yield from reader.frame_faults(clip, index, annotated)
-    yield from _expression_faults(reader, clip, seen | broken, where)
-
-
-def _frame_faults(clip: Clip, decode: bool) -> Iterator[DatasetError]:
     for index in range(len(clip.frame_names)):
         try:
             if decode:
                 clip.frames.read(index)
-            elif clip.frames.size_of(index) != clip.frames.size and clip.frames.one_size:
-                (height, width), (expected_height, expected_width) = (
-                    clip.frames.size_of(index),
-                    clip.frames.size,
-                )
+            elif clip.frames.one_size and clip.frames.size_of(index) != clip.frames.size:
+                (height, width), (clip_height, clip_width) = clip.frames.size_of(index), clip.frames.size
                 yield DatasetError(
-                    f"{clip.frames.path(index)}: expected {expected_width}x{expected_height} pixels like the "
-                    f"clip, got {width}x{height}",
+                    f"{clip.frames.path(index)}: expected {clip_width}x{clip_height} pixels like the clip, "
+                    f"got {width}x{height}",
                     "frame size",
                 )
+            else:
+                clip.frames.size_of(index)
         except DatasetError as error:
             yield error
 
 
-def _expression_faults(reader: Reader, clip: Clip, seen: Iterable[str], where: str) -> Iterator[DatasetError]:
-    for item in clip.expressions:
+def _object_faults(
+    reader: Reader, clip: Clip, masks: LazyMasks, expressions: Sequence[Expression]
+) -> Iterator[DatasetError]:
+    try:
+        size = clip.frames.size
+    except DatasetError:  # said already: it is the first frame that tells the size
+        return
+    if not clip.frame_names:
+        return
+    found: set[str] = set()  # seen somewhere, or reported as broken
+    for index in range(len(clip.frame_names)):
+        annotated = np.zeros(size, dtype=bool)
+        for number, key in enumerate(masks.annotation_ids):
+            try:
+                mask = masks[number, index]
+            except DatasetError as error:
+                found.add(key)
+                yield error
+                continue
+            annotated |= mask
+            if mask.any():
+                found.add(key)
+        yield from reader.frame_faults(clip, index, annotated)
+    yield from _expression_faults(reader, expressions, found, f"{reader.meta_path}: video {clip.name!r}")
+
+
+def _expression_faults(
+    reader: Reader, expressions: Sequence[Expression], found: set[str], where: str
+) -> Iterator[DatasetError]:
+    for item in expressions:
         if not item.text.strip():
             yield DatasetError(
                 f"{where}, expression {item.id!r}: it has no words", "expression without words"
             )
         if item.kind not in ("referring", "reasoning") or not reader.has_masks:
             continue
-        if not set(item.annotation_ids) & set(seen):
+        if not found & set(item.annotation_ids):
             yield DatasetError(
                 f"{where}, expression {item.id!r}: its object is not seen in any frame",
                 "expression without object",

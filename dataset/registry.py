@@ -21,12 +21,10 @@ class Entry:
     Attributes:
         reader: "module:Class" below `dataset`; imported when opened.
         about: What it is, in a line.
-        arguments: Passed on to the reader, where one reader serves several data sets.
     """
 
     reader: str
     about: str
-    arguments: tuple[tuple[str, str], ...] = ()
 
 
 VIDEOS: dict[str, Entry] = {
@@ -101,4 +99,4 @@ def open_dataset(name: str, root: str | Path, split: str | None = None, *, lenie
     Raises:
         DatasetError: No such name or split, or the folder is not as the data set's layout says.
     """
-    return reader_class(name)(root, split, lenient=lenient, **dict(entry(name).arguments))
+    return reader_class(name)(root, split, lenient=lenient)

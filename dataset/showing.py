@@ -5,7 +5,7 @@ Legend: T frames, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,14 +52,15 @@ def draw_sheet(clips: Sequence[Clip], count: int = 8, seed: int = 0) -> tuple[Pi
         raise ValueError(f"expected one clip or more and a positive count, got {len(clips)} and {count}")
     faults: list[DatasetError] = []
     rows = []
-    for clip, expression in choose(clips, count, np.random.default_rng(seed)):
-        try:
-            pictures = _pictures(clip, expression)
-            trouble = ""
-        except DatasetError as error:
-            faults.append(error)
-            pictures, trouble = [], str(error)
-        rows.append(_row(clip, expression, pictures, trouble))
+    for clip, expression, fault in choose(clips, count, np.random.default_rng(seed)):
+        pictures = []
+        if fault is None:
+            try:
+                pictures = _pictures(clip, expression)
+            except DatasetError as error:
+                fault = error
+        faults += [] if fault is None else [fault]
+        rows.append(_row(clip, expression, pictures, "" if fault is None else str(fault)))
     width = COLUMNS * (CELL_WIDTH + GAP) + GAP
     sheet = Image.new("RGB", (width, sum(row.height for row in rows) + GAP), PAPER)
     top = GAP
@@ -71,19 +72,24 @@ def draw_sheet(clips: Sequence[Clip], count: int = 8, seed: int = 0) -> tuple[Pi
 
 def choose(
     clips: Sequence[Clip], count: int, rng: np.random.Generator
-) -> list[tuple[Clip, Expression | None]]:
-    """Up to `count` clips with one of their expressions each (None where there is none).
+) -> Iterator[tuple[Clip, Expression | None, DatasetError | None]]:
+    """Up to `count` clips with one of their expressions each.
 
-    One clip gives its expressions in order; several give each its turn, in random order, before any repeats.
+    One clip gives its expressions in order; several give each its turn, in random order.
+
+    Yields:
+        The clip, its expression (None where there is none), and why its expressions cannot be read, if so.
     """
-    if len(clips) == 1:
-        return [(clips[0], item) for item in (clips[0].expressions or (None,))[:count]]
-    chosen = []
-    for index in rng.permutation(len(clips))[:count]:
-        clip = clips[int(index)]
-        choices = clip.expressions or (None,)
-        chosen.append((clip, choices[int(rng.integers(len(choices)))]))
-    return chosen
+    order = rng.permutation(len(clips))[:count].tolist()
+    for clip, draw in zip((clips[index] for index in order), rng.random(len(order)), strict=True):
+        try:
+            choices = clip.expressions or (None,)
+        except DatasetError as error:  # some data sets read them from pictures
+            yield clip, None, error
+            continue
+        chosen = choices[:count] if len(clips) == 1 else (choices[int(draw * len(choices))],)
+        for expression in chosen:
+            yield clip, expression, None
 
 
 def frames_to_show(target: NDArray[np.bool_]) -> list[int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_image_sets as images
 from PIL import Image
 from tiny_video_datasets import (
     FRAMES,
@@ -172,6 +173,39 @@ def test_only_decoding_finds_a_cut_off_frame(tmp_path, capsys):
     assert str(path) in faults["broken frame"][1]
 
 
+IMAGES = {
+    "refcoco": images.write_refer,
+    "reason_seg": images.write_reason_seg,
+    "ade20k": lambda root: images.write_ade20k(root, "validation"),
+    "llava_instruct": images.write_llava,
+    "chat_univi_mimic": images.write_chat_univi,
+}
+
+
+@pytest.mark.parametrize("name", list(IMAGES))
+def test_images_are_checked_and_shown_too(tmp_path, capsys, name):
+    IMAGES[name](tmp_path / "set")
+    path = tmp_path / "sheet.png"
+    code = main(["check", name, str(tmp_path / "set"), "--decode"])
+    printed = capsys.readouterr().out
+    assert code == 0, printed
+    assert "nothing is wrong" in printed
+    assert not re.search(r"\b0 (videos|expressions|frames)", printed)
+    assert main(["show", name, str(tmp_path / "set"), "--output", str(path)]) == 0
+    assert path.is_file()
+
+
+def test_a_broken_label_map_stops_neither(tmp_path, capsys):
+    images.write_ade20k(tmp_path / "set", "validation")
+    (label_map,) = tmp_path.rglob("ADE_1.png")
+    label_map.write_bytes(b"")
+    assert main(["check", "ade20k", str(tmp_path / "set")]) == 1
+    assert f"{label_map}: not a whole picture" in capsys.readouterr().out
+    assert main(["show", "ade20k", str(tmp_path / "set"), "--output", str(tmp_path / "sheet.png")]) == 1
+    assert str(label_map) in capsys.readouterr().err
+    assert (tmp_path / "sheet.png").is_file()
+
+
 def test_splits_without_masks_check_clean(tmp_path, capsys):
     for write in (write_mevis, write_ref_youtube_vos):
         assert run_check(write(tmp_path / write.__name__, "valid"), capsys)[:2] == (0, {})
@@ -279,5 +313,8 @@ def test_frames_where_the_object_is_seen():
 def test_clips_take_turns(tmp_path):
     reader = open_dataset("mevis", write_mevis(tmp_path / "set").root)
     chosen = choose(reader, 8, np.random.default_rng(0))
-    assert sorted(clip.name for clip, _ in chosen) == sorted(VIDEOS)
-    assert [item.text for _, item in choose(reader[:1], 8, np.random.default_rng(0))] == list(TEXTS[:3])
+    assert sorted(clip.name for clip, _, _ in chosen) == sorted(VIDEOS)
+    chosen = choose(reader[:1], 8, np.random.default_rng(0))
+    assert [item.text for _, item, _ in chosen] == list(TEXTS[:3])
+    asked = {item.id for seed in range(20) for _, item, _ in choose(reader, 2, np.random.default_rng(seed))}
+    assert asked == {"0", "1", "2"}

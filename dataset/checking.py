@@ -74,7 +74,11 @@ def check(reader: Reader, *, decode: bool = False, progress: bool = False) -> Fi
         findings.add(fault)
     for clip in tqdm(reader, unit="video", disable=not progress):
         findings.counts["videos"] += 1
-        findings.counts["frames"] += len(clip.frame_names)
+        try:
+            findings.counts["frames"] += len(clip.frame_names)
+        except DatasetError as error:  # a video file tells them itself
+            findings.add(error)
+            continue
         for fault in _frame_faults(clip, f"{reader.meta_path}: video {clip.name!r}", decode):
             findings.add(fault)
         try:

@@ -23,6 +23,8 @@ class PictureFiles(FrameFiles):
         paths: Their files, one or more; the suffix does not matter.
     """
 
+    one_size = False
+
     def __init__(self, paths: Sequence[Path]) -> None:
         super().__init__(paths[0].parent, [path.stem for path in paths])
         self._pictures = tuple(FrameFiles(path.parent, [path.stem]) for path in paths)

@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from visa.errors import InputError
 from visa.training.engine.batch import TrainingBatch
 from visa.training.engine.settings import OptimiserSettings
 from visa.training.engine.step import StepResult
@@ -59,9 +60,24 @@ class Driver(Protocol):
         """All ranks call it; the first gets the numbers, on the CPU."""
         ...
 
-    def restore(self, state: TrainState) -> None:
-        """Set weights and moments; all ranks call it with the same."""
-        ...
+
+@torch.no_grad()
+def put_weights(parameters: Mapping[str, Tensor], state: TrainState) -> None:
+    """Trained weights into a network, in its own precision.
+
+    Raises:
+        InputError: the state is of another network, or of other trained parts.
+    """
+    if odd := sorted(parameters.keys() ^ state.weights.keys()):
+        where = "the checkpoint" if odd[0] in parameters else "the network"
+        raise InputError(f"the checkpoint does not fit: {where} has no trained {odd[0]} ({len(odd)} such)")
+    for name, parameter in parameters.items():
+        if parameter.shape != state.weights[name].shape:
+            raise InputError(
+                f"the checkpoint does not fit: its {name} is {list(state.weights[name].shape)}, the network's "
+                f"{list(parameter.shape)}"
+            )
+        parameter.copy_(state.weights[name])
 
 
 def make_adamw(parameters: Iterable[Tensor], settings: OptimiserSettings) -> torch.optim.AdamW:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from visa.training.engine.batch import TrainingBatch
-from visa.training.engine.driver import MOMENTS, TrainState, Update, make_adamw
+from visa.training.engine.driver import MOMENTS, TrainState, Update, make_adamw, put_weights
 from visa.training.engine.ranks import Ranks
 from visa.training.engine.settings import TrainSettings
 from visa.training.engine.step import StepResult, TrainingStep
@@ -62,15 +62,25 @@ class PlainDriver:
     Args:
         step: on the rank's device, its trained parameters marked.
         accumulation: micro-batches of an update.
+        start: where an earlier run stood.
     """
 
-    def __init__(self, step: TrainingStep, settings: TrainSettings, ranks: Ranks, accumulation: int):
+    def __init__(
+        self,
+        step: TrainingStep,
+        settings: TrainSettings,
+        ranks: Ranks,
+        accumulation: int,
+        start: TrainState | None = None,
+    ):
         self.step, self.ranks, self.accumulation = step, ranks, accumulation
         self.clip = settings.optimiser.clip or math.inf
         self.masters = MasterWeights({n: p for n, p in step.model.named_parameters() if p.requires_grad})
         self.optimiser = make_adamw(self.masters.masters.values(), settings.optimiser)
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=settings.model.precision == "fp16")
         self.updates = 0
+        if start is not None:
+            self._restore(start)
 
     def forward(self, batch: TrainingBatch) -> StepResult:
         return self.step(batch)
@@ -109,10 +119,10 @@ class PlainDriver:
         }
         return TrainState(weights, moments, self.updates)
 
-    @torch.no_grad()
-    def restore(self, state: TrainState) -> None:
+    def _restore(self, state: TrainState) -> None:
+        """Set weights and moments."""
+        put_weights(self.masters.masters, state)
         for name, master in self.masters.masters.items():
-            master.copy_(state.weights[name])
             if state.moments:
                 moments = {
                     key: state.moments[f"{name}.{key}"].to(master.device, copy=True) for key in MOMENTS

@@ -123,7 +123,7 @@ class DeepSpeedSettings:
     extra: goes into DeepSpeed's configuration as it is.
     """
 
-    stage: Literal[0, 1, 2, 3] = 2
+    stage: Literal[1, 2, 3] = 2
     offload: Literal["none", "cpu"] = "none"
     bucket: int = 500_000_000
     extra: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,165 @@
+"""Training under DeepSpeed: ZeRO 1 to 3 (Rajbhandari et al. 2020, arXiv 1910.02054), with or without offload.
+
+Its own scheduler and checkpoints are not used: the loop sets the learning rate, and weights and moments are
+handed out whole, so that a run may go on with another number of ranks, another stage, or without DeepSpeed.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visa.errors import InputError
+from visa.training.engine.batch import TrainingBatch
+from visa.training.engine.driver import MOMENTS, TrainState, Update, make_adamw, put_weights
+from visa.training.engine.ranks import Ranks
+from visa.training.engine.settings import TrainSettings
+from visa.training.engine.step import StepResult, TrainingStep
+
+
+def configuration(settings: TrainSettings, accumulation: int) -> dict[str, Any]:
+    """What DeepSpeed is told."""
+    own, precision = settings.deepspeed, settings.model.precision
+    zero: dict[str, Any] = {
+        "stage": own.stage,
+        "contiguous_gradients": True,
+        "overlap_comm": True,
+        "reduce_scatter": True,
+        "reduce_bucket_size": own.bucket,
+        "allgather_bucket_size": own.bucket,
+    }
+    if own.offload == "cpu":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+        if own.stage == 3:
+            zero["offload_param"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    # Asked for float32 sums, ZeRO-1 would take another optimiser, which does not look for overflows.
+    sums = {"data_types": {"grad_accum_dtype": "fp32"}} if own.stage > 1 else {}
+    return {
+        "train_micro_batch_size_per_gpu": settings.batch.videos,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": settings.optimiser.clip,
+        "bf16": {"enabled": precision == "bf16"},
+        "fp16": {"enabled": precision == "fp16"},
+        **sums,
+        "zero_optimization": zero,
+        # Ours is torch's AdamW, which DeepSpeed would otherwise exchange for one that it compiles.
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 10**9,
+        **own.extra,
+    }
+
+
+class DeepSpeedDriver:
+    """See `Driver`.
+
+    Args:
+        step: on the rank's device, its trained parameters marked.
+        accumulation: micro-batches of an update.
+        start: where an earlier run stood.
+
+    Raises:
+        InputError: deepspeed cannot be imported.
+    """
+
+    def __init__(
+        self,
+        step: TrainingStep,
+        settings: TrainSettings,
+        ranks: Ranks,
+        accumulation: int,
+        start: TrainState | None = None,
+    ):
+        try:
+            import deepspeed
+        except ImportError as error:
+            raise InputError(f"deepspeed cannot be imported ({error}): pip install deepspeed") from error
+        from deepspeed import utils
+
+        self.ranks, self.utils, self.stage = ranks, utils, settings.deepspeed.stage
+        self.trained = {n: p for n, p in step.model.named_parameters() if p.requires_grad}
+        if start is not None:
+            put_weights(self.trained, start)
+        self.engine, *_ = deepspeed.initialize(
+            model=step,
+            optimizer=make_adamw(self.trained.values(), settings.optimiser),
+            config=configuration(settings, accumulation),
+            dist_init_required=False,
+        )
+        # In float32 DeepSpeed would step on a gradient that is not finite.
+        self.engine.optimizer.check_grad_overflow = True
+        self.updates = 0
+        if start is not None:
+            self._restore(start)
+
+    def forward(self, batch: TrainingBatch) -> StepResult:
+        return self.engine(batch)
+
+    def backward(self, loss: Tensor) -> None:
+        self.engine.backward(loss)
+        if not self.engine.is_gradient_accumulation_boundary():
+            self.engine.step()
+
+    def update(self, learning_rate: float) -> Update:
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.engine.step()
+        norm = float(self.engine.get_global_grad_norm())
+        taken = self.engine.was_step_applied() and math.isfinite(norm)
+        self.updates += taken
+        return Update(norm, taken)
+
+    def state(self) -> TrainState | None:
+        weights, moments = {}, {}
+        for name, parameter in self.trained.items():
+            # All ranks take part in putting a tensor together, and only the first keeps it.
+            whole = {"": self.utils.safe_get_full_fp32_param(parameter)}
+            if self.updates:
+                whole |= {key: self.utils.safe_get_full_optimizer_state(parameter, key) for key in MOMENTS}
+            if self.ranks.is_first:
+                whole = {key: value.detach().float().cpu().clone() for key, value in whole.items()}
+                weights[name] = whole.pop("")
+                moments |= {f"{name}.{key}": value for key, value in whole.items()}
+        return TrainState(weights, moments, self.updates) if self.ranks.is_first else None
+
+    @torch.no_grad()
+    def _restore(self, state: TrainState) -> None:
+        """Weights as float32 (the network has them already, in its own precision) and moments."""
+        for name, parameter in self.trained.items():
+            self._put(parameter, state.weights[name])
+        self.updates = state.updates
+        if not state.moments:
+            return
+        self._make_moments(state.updates)
+        for name, parameter in self.trained.items():
+            for key in MOMENTS:
+                self._put(parameter, state.moments[f"{name}.{key}"], key)
+
+    def _put(self, parameter: Tensor, value: Tensor, key: str | None = None) -> None:
+        """Set one parameter's float32 weight, or its moment ``key``, where this rank holds a piece of it."""
+        value = value.to(self.ranks.device)
+        utils = self.utils
+        if self.stage < 3:
+            given = (parameter, value) if key is None else (parameter, value, key)
+            (utils.safe_set_full_fp32_param if key is None else utils.safe_set_full_optimizer_state)(*given)
+            return
+        # ZeRO-3 cuts every parameter in equal pieces and fills up the last one.
+        held = utils.safe_get_local_fp32_param(parameter).numel()
+        flat = torch.nn.functional.pad(value.flatten(), (0, held * self.ranks.count - value.numel()))
+        piece = flat[held * self.ranks.rank : held * (self.ranks.rank + 1)]
+        if key is None:
+            utils.safe_set_local_fp32_param(parameter, piece)
+        else:
+            utils.safe_set_local_optimizer_state(parameter, piece, key)
+
+    def _make_moments(self, updates: int) -> None:
+        """Room for moments, which AdamW itself makes at its first update."""
+        zero = self.engine.optimizer
+        flat = zero.fp32_partitioned_groups_flat if self.stage == 3 else zero.single_partition_of_fp32_groups
+        for part in flat:
+            zero.optimizer.state[part] = {"step": torch.tensor(float(updates))} | {
+                key: torch.zeros_like(part) for key in MOMENTS
+            }
+        if self.stage < 3:
+            zero._lazy_init_hp_params_optimizer_state()

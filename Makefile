@@ -44,5 +44,6 @@ $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --no-deps --retries 1 --extra-index-url "$(TORCH_INDEX)" $$(grep '^torch==' requirements.txt)
 	$(BIN)/pip install -r requirements.txt
+	$(BIN)/pip install --no-deps vos-benchmark==0.1.0
 	$(BIN)/pip install --no-deps -e .
 	@touch $@

@@ -1,6 +1,7 @@
-"""Answer questions about one video: what `python inference.py` does.
+"""Answer questions about one video, or a whole data set's: what `python inference.py` does.
 
     python inference.py --video clip.mp4 --query "which one could fly?" --output out
+    python inference.py --dataset revos --root ROOT --output out [--evaluate]     # `dataset_run`
 
 Each answer goes to `<output>/<video's stem>/<question's number>/` as soon as it is there, and
 `<output>/results.json` is brought up to date with it, so an interrupted run keeps what is done.
@@ -32,13 +33,19 @@ def build_parser() -> argparse.ArgumentParser:
         description="Answer questions about a video with words and with masks of what was asked for.",
         epilog="Exit codes: 0 done, 1 the video failed while it was worked on, 2 bad usage.",
     )
-    parser.add_argument("--video", required=True, metavar="CLIP", help="a video file or a folder of frames")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--video", metavar="CLIP", help="a video file or a folder of frames")
+    what.add_argument("--dataset", metavar="NAME", help="every question of a data set: revos, mevis, ...")
     parser.add_argument(
         "--query",
-        required=True,
         action="append",
         metavar="QUESTION",
-        help="what to look for, in words; may be given several times",
+        help="with --video: what to look for, in words; may be given several times",
+    )
+    parser.add_argument("--root", metavar="DIR", help="with --dataset: its folder")
+    parser.add_argument("--split", help="with --dataset: a split (default: the one to evaluate on)")
+    parser.add_argument(
+        "--evaluate", action="store_true", help="with --dataset: score the answers at the end"
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
@@ -60,7 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         130 when the person interrupted it.
     """
     speak_any_language()
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    _refuse_mixtures(parser, options)
+    if options.dataset is not None:
+        from visa.commands.dataset_run import run_dataset
+
+        return run_dataset(options, _load)
     try:
         # All that can be wrong with the input is found before the model, which takes long, is loaded.
         questions = [clean_question(question) for question in options.query]
@@ -80,6 +93,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain("interrupted")
         return INTERRUPTED
     return _Run(segmenter, video, options.video, options.model, output).answer(questions)
+
+
+def _refuse_mixtures(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Ends with the usage where options of the two forms are mixed, or one is lacking."""
+    about_data = {"--root": options.root, "--split": options.split, "--evaluate": options.evaluate}
+    if options.video is None:
+        if options.query:
+            parser.error("--query goes with --video: a data set has its own questions")
+        if options.root is None:
+            parser.error("--dataset needs --root, the data set's folder")
+    else:
+        if not options.query:
+            parser.error("the following arguments are required: --query")
+        for name, value in about_data.items():
+            if value:
+                parser.error(f"{name} goes with --dataset")
 
 
 def _load(model: str):

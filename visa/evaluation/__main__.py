@@ -79,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     speak_any_language()
     options = build_parser().parse_args(arguments)
     try:
-        if min(options.gallery, options.worst, (options.processes or 1) - 1) < 0:
+        too_few = options.processes is not None and options.processes < 1
+        if too_few or min(options.gallery, options.worst) < 0:
             raise InputError("--gallery and --worst must be 0 or more, --processes 1 or more")
         return _submit(options) if options.submission else _score(options)
     except ValueError as error:  # bad input and a data set that cannot be read

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dataset.reader import Reader
 from dataset.registry import open_dataset
+from dataset.sample import TALK
 from visa.errors import InputError
 from visa.evaluation.outcome import Outcome
 from visa.evaluation.predictions import Predictions
@@ -66,6 +67,7 @@ def score_predictions(
     if not len(reader):
         reasons = f": {reader.skipped[0]}" if reader.skipped else ""
         raise InputError(f"{root}: {name} {reader.split} has no clip that can be read{reasons}")
+    refuse_talk(name, reader)
     job = (reader, Predictions(predictions), protocol, allow_missing)
     rows = _score_all(job, processes or num_cores(), progress)
     return Outcome(
@@ -77,6 +79,12 @@ def score_predictions(
         allow_missing=allow_missing,
         seconds=time.perf_counter() - start,
     )
+
+
+def refuse_talk(name: str, reader: Reader) -> None:
+    """Raises InputError for a data set that is answered in words alone."""
+    if any(item.kind == TALK for item in reader[0].expressions):
+        raise InputError(f"{name} is answered in words: there is nothing in it to segment")
 
 
 def num_cores() -> int:

@@ -72,8 +72,11 @@ class Predictions:
         places = [
             self.root / clip.name / expression.id,
             self.root / "Annotations" / clip.name / expression.id,
-            *(self.root / key / expression.id for key in expression.annotation_ids if clip.name in key),
         ]
+        for key in expression.annotation_ids:
+            if clip.name in key:  # the reader may have put the object before an id that is not unique
+                plain = expression.id.removeprefix(f"{key.rpartition('_')[2]}_")
+                places += [self.root / key / expression.id, self.root / key / plain]
         if len(clip.frame_names) == 1:
             places.append(self.root / clip.name / f"{expression.id}.png")
         return list(dict.fromkeys(places))

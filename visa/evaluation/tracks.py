@@ -43,7 +43,7 @@ def score_track(
         legacy: Add A and R as VISA's script has them, on the values as written, with instances summed up.
 
     Returns:
-        "J&F", "J", "F", "tIoU", "vIoU", where something is to be found; "A" and "R"; "A legacy", "R legacy".
+        "J&F", "J", "F", "tIoU", "vIoU"; with a foreground "A" and "R"; and perhaps "A legacy", "R legacy".
 
     Raises:
         ValueError: A mask, predicted or true, is missing or broken, or the video has no frames.
@@ -54,11 +54,10 @@ def score_track(
     for frames in runs_of_frames(len(clip.frame_names)):
         true, written = clip.target(expression, frames), masks.read(frames)
         predicted = written != 0
-        if expression.kind != "absent":
-            found["J"].append(metrics.region_similarity(true, predicted))
-            found["F"].append(metrics.contour_accuracy(true, predicted))
-            found["in true"].append(true.any(axis=(1, 2)))
-            found["in predicted"].append(predicted.any(axis=(1, 2)))
+        found["J"].append(metrics.region_similarity(true, predicted))
+        found["F"].append(metrics.contour_accuracy(true, predicted))
+        found["in true"].append(true.any(axis=(1, 2)))
+        found["in predicted"].append(predicted.any(axis=(1, 2)))
         if foreground is not None:
             present = foreground[frames.start : frames.stop]
             found["A"].append(metrics.pixel_accuracy(true, predicted))
@@ -68,12 +67,10 @@ def score_track(
                 found["A legacy"].append(metrics.pixel_accuracy(summed, written, legacy=True))
                 found["R legacy"].append(metrics.robustness(summed, written, present, legacy=True))
     arrays = {name: np.concatenate(values) for name, values in found.items()}
-    in_true, in_predicted = arrays.pop("in true", None), arrays.pop("in predicted", None)
+    in_true, in_predicted = arrays.pop("in true"), arrays.pop("in predicted")
     scores = {name: float(values.mean()) for name, values in arrays.items()}
-    if in_true is not None:
-        tiou, viou = temporal_and_volume_iou(in_true, in_predicted, arrays["J"])
-        scores |= {"J&F": (scores["J"] + scores["F"]) / 2, "tIoU": tiou, "vIoU": viou}
-    return scores
+    tiou, viou = temporal_and_volume_iou(in_true, in_predicted, arrays["J"])
+    return scores | {"J&F": (scores["J"] + scores["F"]) / 2, "tIoU": tiou, "vIoU": viou}
 
 
 def _summed(clip: Clip, expression: Expression, frames: range) -> NDArray[np.uint8]:

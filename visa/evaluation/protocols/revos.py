@@ -46,21 +46,15 @@ class RevosProtocol(Protocol):
     def score(
         self, reader: Reader, clip: Clip, expression: Expression, predictions: Predictions
     ) -> dict[str, float]:
+        masks, foreground = predictions.find(clip, expression), self._foreground_of(reader, clip)
         legacy = self.legacy and expression.kind != "absent"
-        values = score_track(
-            clip,
-            expression,
-            predictions.find(clip, expression),
-            foreground=self._foreground_of(reader, clip),
-            legacy=legacy,
-        )
+        values = score_track(clip, expression, masks, foreground=foreground, legacy=legacy)
         if legacy:
             values = {name: round(100 * value, 2) / 100 for name, value in values.items()}
-        return values
+        return {name: values[name] for name in self._measures(expression)}
 
     def zero(self, clip: Clip, expression: Expression) -> dict[str, float]:
-        names = ("A", "R") if expression.kind == "absent" else self.columns
-        return dict.fromkeys(names, 0.0)
+        return dict.fromkeys(self._measures(expression), 0.0)
 
     def summary(self, rows: Sequence[Scored]) -> list[Line]:
         rows = [row for row in rows if row.values]
@@ -76,6 +70,9 @@ class RevosProtocol(Protocol):
             }
             lines.append(Line("overall", None, overall))
         return lines
+
+    def _measures(self, expression: Expression) -> tuple[str, ...]:
+        return ("A", "R") if expression.kind == "absent" else self.columns
 
     def _foreground_of(self, reader: Reader, clip: Clip) -> NDArray[np.bool_]:
         """The union of all annotated objects, kept while one clip's expressions are scored."""

@@ -1,0 +1,329 @@
+"""Predictions on disk, scored by the official protocols and by the command, whole and broken."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dataset.registry import open_dataset
+from tests import tiny_image_sets, tiny_video_datasets
+from tests.written_predictions import write_masks, write_predictions
+from visa import metrics
+from visa.evaluation.__main__ import main
+from visa.evaluation.from_disk import score_predictions
+from visa.evaluation.outcome import markdown
+
+
+@pytest.fixture
+def revos(tmp_path):
+    return tiny_video_datasets.write_revos(tmp_path / "revos").root
+
+
+def moved(clip, expression, truth):
+    return np.roll(truth, 2, axis=2)
+
+
+def score(predictions, name, root, **options):
+    return score_predictions(predictions, name, root, processes=1, progress=False, **options)
+
+
+def lines(outcome):
+    return {line.name: line for line in outcome.lines()}
+
+
+def run(predictions, name, root, *more):
+    return main([str(predictions), "--dataset", name, "--root", str(root), "--quiet", *map(str, more)])
+
+
+@pytest.mark.parametrize("name", ["revos", "mevis", "ref_youtube_vos", "ref_davis17", "reason_vos"])
+def test_the_truth_scores_one(name, tmp_path):
+    tiny = getattr(tiny_video_datasets, f"write_{name}")(tmp_path / name)
+    outcome = score(
+        write_predictions(tmp_path / "out", name, tiny.root, tiny.split), name, tiny.root, split=tiny.split
+    )
+    assert outcome.complete
+    assert outcome.complaints() == []
+    overall = lines(outcome)["overall"].values
+    assert (overall["J&F"], overall["J"], overall["F"]) == (1, 1, 1)
+
+
+def test_revos_is_the_mean_of_its_two_kinds_and_robustness_of_the_absent(revos, tmp_path):
+    predictions = write_predictions(tmp_path / "out", "revos", revos, change=moved)
+    outcome = score(predictions, "revos", revos)
+    reader = open_dataset("revos", revos)
+    expected = {"referring": [], "reasoning": []}
+    for clip in reader:
+        for expression in clip.expressions:
+            if expression.kind != "absent":
+                gt = clip.target(expression)
+                expected[expression.kind].append(metrics.region_similarity(gt, np.roll(gt, 2, axis=2)).mean())
+    found = lines(outcome)
+    for kind, values in expected.items():
+        assert len(values) == found[kind].count > 0
+        assert found[kind].values["J"] == pytest.approx(np.mean(values), abs=1e-12)
+    overall = (np.mean(expected["referring"]) + np.mean(expected["reasoning"])) / 2
+    assert found["overall"].values["J"] == pytest.approx(overall, abs=1e-12)
+    assert found["absent"].values.keys() == {"A", "R"}
+    assert found["absent"].values["R"] == 1
+
+
+def test_what_is_drawn_for_an_absent_object_costs_robustness(revos, tmp_path):
+    def everything(clip, expression, truth):
+        return truth | (expression.kind == "absent")
+
+    outcome = score(write_predictions(tmp_path / "out", "revos", revos, change=everything), "revos", revos)
+    assert lines(outcome)["absent"].values["R"] == 0
+
+
+def test_legacy_columns_follow_the_values_of_the_files(revos, tmp_path):
+    for value, alike in ((1, True), (255, False)):
+        predictions = write_predictions(tmp_path / str(value), "revos", revos, change=moved, value=value)
+        values = lines(score(predictions, "revos", revos, legacy=True))["referring"].values
+        rounded = score(predictions, "revos", revos)
+        assert (abs(values["A legacy"] - values["A"]) < 1e-9) is alike
+        assert values["J"] == pytest.approx(lines(rounded)["referring"].values["J"], abs=1e-4)
+    with pytest.raises(ValueError, match="leave --legacy out"):
+        score(tmp_path / "1", "mevis", revos, legacy=True)
+
+
+def test_ref_davis_paints_objects_over_each_other_and_pairs_them(tmp_path):
+    root = tiny_video_datasets.write_ref_davis17(tmp_path / "davis").root
+
+    def swapped_and_greedy(clip, expression, truth):
+        others = [item for item in clip.expressions if item.object_ids != expression.object_ids]
+        if expression.annotator == 1:  # the objects taken for each other: pairing forgives that
+            return clip.target(others[0])
+        if expression.annotator == 2:  # the second object claims everything; the first was painted before
+            return truth if expression.object_ids == (1,) else np.ones_like(truth)
+        if expression.annotator == 3:  # nothing at all
+            return np.zeros_like(truth)
+        return truth
+
+    predictions = write_predictions(tmp_path / "out", "ref_davis17", root, change=swapped_and_greedy)
+    found = lines(score(predictions, "ref_davis17", root))
+    assert [name for name in found if name.startswith("annotator")] == [f"annotator {n}" for n in range(4)]
+    assert found["annotator 0"].values["J"] == found["annotator 1"].values["J"] == 1
+    expected = []
+    for clip in open_dataset("ref_davis17", root):
+        first, second = (clip.target(clip.expressions[index]) for index in (0, 4))
+        expected += [1, metrics.region_similarity(second, ~first).mean()]
+    assert found["annotator 2"].values["J"] == pytest.approx(np.mean(expected))
+    assert found["annotator 3"].values["J"] < 0.5
+    each = [found[f"annotator {number}"].values["J&F"] for number in range(4)]
+    assert found["overall"].values["J&F"] == pytest.approx(np.mean(each))
+
+
+def test_images_are_scored_by_giou_and_ciou(tmp_path):
+    tiny_image_sets.write_reason_seg(tmp_path)
+    reader = open_dataset("reason_seg", tmp_path, "train")
+    clip = reader[0]
+    predictions = write_predictions(tmp_path / "out", "reason_seg", tmp_path, "train")
+    values = lines(score(predictions, "reason_seg", tmp_path, split="train"))["overall"].values
+    assert (values["gIoU"], values["cIoU"], values["P@0.5"]) == (1, 1, 1)
+    # ignored pixels may be drawn or not; other ones may not
+    expression = clip.expressions[0]
+    ignored = reader.ignored(clip)
+    assert ignored is not None
+    assert ignored.any()
+    shutil.rmtree(predictions / clip.name / expression.id)
+    # for an image a file will do for a folder
+    drawn = (clip.target(expression) | ignored)[0]
+    Image.fromarray(drawn.astype(np.uint8) * 255).save(predictions / clip.name / f"{expression.id}.png")
+    outcome = score(predictions, "reason_seg", tmp_path, split="train")
+    assert lines(outcome)["overall"].values["gIoU"] == 1
+    Image.fromarray(np.full(drawn.shape, 255, np.uint8)).save(
+        predictions / clip.name / f"{expression.id}.png"
+    )
+    outcome = score(predictions, "reason_seg", tmp_path, split="train")
+    assert 0 < lines(outcome)["overall"].values["cIoU"] < 1
+    assert outcome.worst(1)[0].video == clip.name
+
+
+def test_workers_give_what_one_process_gives(revos, tmp_path):
+    predictions = write_predictions(tmp_path / "out", "revos", revos, change=moved)
+    alone = score(predictions, "revos", revos)
+    together = score_predictions(predictions, "revos", revos, processes=2, progress=False)
+    assert together.rows == alone.rows
+    assert together.lines() == alone.lines()
+
+
+def test_the_command_prints_and_writes(revos, tmp_path, capsys):
+    predictions = write_predictions(tmp_path / "out", "revos", revos, change=moved)
+    assert run(predictions, "revos", revos, "--gallery", "2") == 0
+    printed = capsys.readouterr()
+    assert "| overall" in printed.out
+    assert "The worst 4" in printed.out
+    folder = tmp_path / "out-scores"
+    with (folder / "expressions.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    outcome = score(predictions, "revos", revos)
+    assert [(row["video"], row["expression"]) for row in rows] == [
+        (row.video, row.expression_id) for row in outcome.rows
+    ]
+    assert float(rows[0]["J"]) == outcome.rows[0].values["J"]
+    saved = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    assert saved["complete"] is True
+    assert {line["name"] for line in saved["summary"]} == {"referring", "reasoning", "absent", "overall"}
+    page = (folder / "gallery" / "index.html").read_text(encoding="utf-8")
+    for number in range(2):
+        assert f"{number:03d}.png" in page
+        with Image.open(folder / "gallery" / f"{number:03d}.png") as picture:
+            picture.load()
+
+
+def broken_files(predictions, clip, expression):
+    """(what to do to one expression's prediction, words that name the fault)."""
+    folder = predictions / clip.name / expression.id
+    first = folder / f"{clip.frame_names[0]}.png"
+    shape = (clip.height, clip.width)
+    colours = np.zeros((*shape, 3), np.uint8)
+    colours[0, 0] = 1, 2, 3
+    shades = np.arange(shape[0] * shape[1]).reshape(shape).astype(np.uint8)
+    return {
+        "missing": (lambda: shutil.rmtree(folder), "no prediction: expected"),
+        "a frame": (first.unlink, f"1 of 3 frames have no mask, the first is {clip.frame_names[0]}.png"),
+        "no picture": (lambda: first.write_bytes(b"not a png"), "is not a mask: no whole picture"),
+        "cut off": (lambda: first.write_bytes(first.read_bytes()[:40]), "is not a mask: no whole picture"),
+        "colours": (lambda: Image.fromarray(colours).save(first), "is not a mask: it has colours"),
+        "shades": (lambda: Image.fromarray(shades).save(first), "expected 0 and one other value"),
+        "size": (lambda: Image.fromarray(shades[1:] * 0).save(first), "expected 16x12 pixels"),
+        "twice": (
+            lambda: shutil.copytree(folder, predictions / "Annotations" / clip.name / expression.id),
+            "two predictions for one expression",
+        ),
+        "a frame twice": (
+            lambda: shutil.copy(first, first.with_suffix(".PNG")),
+            "two predictions for one frame",
+        ),
+    }
+
+
+FAULTS = [
+    "missing",
+    "a frame",
+    "no picture",
+    "cut off",
+    "colours",
+    "shades",
+    "size",
+    "twice",
+    "a frame twice",
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", ["revos", "ref_davis17"])
+def test_a_broken_prediction_is_named_and_the_rest_is_scored(name, fault, tmp_path, capsys):
+    root = getattr(tiny_video_datasets, f"write_{name}")(tmp_path / name).root
+    predictions = write_predictions(tmp_path / "out", name, root)
+    reader = open_dataset(name, root)
+    clip, expression = reader[0], reader[0].expressions[0]
+    do, words = broken_files(predictions, clip, expression)[fault]
+    do()
+    assert run(predictions, name, root) == 1
+    captured = capsys.readouterr()
+    assert "INCOMPLETE" in captured.out
+    complaint = next(line for line in captured.err.splitlines() if line.startswith("error:"))
+    assert words in complaint
+    assert clip.name in complaint
+    assert repr(expression.id) in complaint
+    saved = json.loads((tmp_path / "out-scores" / "scores.json").read_text(encoding="utf-8"))
+    assert saved["complete"] is False
+    scored = [row for row in saved["expressions"] if row["values"]]
+    assert len(scored) >= len(saved["expressions"]) - 2
+    assert all(row["values"].get("J", 1) == 1 for row in scored)
+
+    assert run(predictions, name, root, "--allow-missing") == 0
+    captured = capsys.readouterr()
+    assert "1 missing or broken predictions count as zero" in captured.out
+    assert "INCOMPLETE" not in captured.out
+    saved = json.loads((tmp_path / "out-scores" / "scores.json").read_text(encoding="utf-8"))
+    zero = saved["expressions"][0]
+    assert words in zero["fault"]
+    assert zero["values"]["J"] < 0.5
+
+
+def test_what_is_broken_in_the_data_set_is_named_too(revos, tmp_path, capsys):
+    predictions = write_predictions(tmp_path / "out", "revos", revos)
+    masks = json.loads((revos / "mask_dict.json").read_text(encoding="utf-8"))
+    clip = open_dataset("revos", revos)[0]
+    key = next(item for item in clip.expressions if item.kind != "absent").annotation_ids[0]
+    masks[key][0]["size"] = [4, 4]
+    (revos / "mask_dict.json").write_text(json.dumps(masks), encoding="utf-8")
+    meta = json.loads((revos / "meta_expressions_valid_.json").read_text(encoding="utf-8"))
+    meta["videos"]["../../outside"] = next(iter(meta["videos"].values()))
+    (revos / "meta_expressions_valid_.json").write_text(json.dumps(meta), encoding="utf-8")
+    assert run(predictions, "revos", revos, "--allow-missing") == 1
+    errors = capsys.readouterr().err
+    assert "mask_dict.json" in errors
+    assert repr(key) in errors
+    assert "../../outside" in errors
+
+
+def test_bad_usage_ends_in_one_line(revos, tmp_path, capsys):
+    cases = [
+        ((tmp_path / "nowhere", "revos", revos), "expected a folder of predictions"),
+        ((revos, "rvos", revos), "no data set 'rvos'"),
+        ((revos, "revos", tmp_path / "nowhere"), "meta_expressions_valid_.json"),
+        ((revos, "revos", revos, "--split", "test"), "expected a split among"),
+        ((revos, "revos", revos, "--processes", "0"), "--processes 1 or more"),
+        ((revos, "revos", revos, "--submission", "x.zip"), "archives for mevis and ref_youtube_vos only"),
+    ]
+    (revos / "meta_expressions_train_.json").write_text('{"videos": {"a', encoding="utf-8")
+    cases.append(((revos, "revos", revos, "--split", "train"), "not a whole JSON file"))
+    for arguments, words in cases:
+        assert run(*arguments) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert words in line
+    assert not (tmp_path / "nowhere-scores").exists()
+
+
+def test_answers_kept_as_run_lengths_are_read(revos, tmp_path):
+    from visa.tracklet import encode_masks
+
+    predictions = write_predictions(tmp_path / "out", "revos", revos)
+    clip = open_dataset("revos", revos)[0]
+    expression = clip.expressions[0]
+    folder = predictions / clip.name / expression.id
+    for path in folder.glob("*.png"):
+        path.unlink()
+    result = {"frame_names": list(clip.frame_names), "masks": encode_masks(clip.target(expression))}
+    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    outcome = score(predictions, "revos", revos)
+    assert outcome.complete
+    assert outcome.rows[0].values["J"] == 1
+    result["masks"][0]["size"] = [3, 3]
+    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    assert "expected a mask of" in score(predictions, "revos", revos).rows[0].fault
+    (folder / "result.json").write_text("{", encoding="utf-8")
+    assert "not a whole JSON file" in score(predictions, "revos", revos).rows[0].fault
+
+
+def test_videolisas_folders_of_reason_vos_are_read(tmp_path):
+    root = tiny_video_datasets.write_reason_vos(tmp_path / "data").root
+    for clip in open_dataset("reason_vos", root):
+        for expression in clip.expressions:
+            (key,) = expression.annotation_ids
+            plain = expression.id.removeprefix(f"{key.rpartition('_')[2]}_")
+            write_masks(tmp_path / "out" / key / plain, clip.frame_names, clip.target(expression), 100)
+    outcome = score(tmp_path / "out", "reason_vos", root)
+    assert outcome.complete
+    assert lines(outcome)["overall"].values["J&F"] == 1
+
+
+def test_hidden_masks_and_talk_cannot_be_scored(tmp_path):
+    root = tiny_video_datasets.write_mevis(tmp_path / "mevis", "valid").root
+    with pytest.raises(ValueError, match="not public: make an archive for its server with --submission"):
+        score(tmp_path, "mevis", root, split="valid")
+    tiny_image_sets.write_llava(tmp_path)
+    with pytest.raises(ValueError, match="answered in words"):
+        score(tmp_path, "llava_instruct", tmp_path)
+
+
+def test_markdown_lines_up():
+    table = markdown(("a", "bb"), [("ccc", "1"), ("d", "23")]).splitlines()
+    assert len({len(line) for line in table}) == 1
+    assert table[1] == "|:----|---:|"

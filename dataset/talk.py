@@ -10,8 +10,9 @@ Source: Liu et al., "Visual Instruction Tuning", NeurIPS 2023.
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +31,9 @@ PLACEHOLDERS = ("<image>", "<video>")
 class TalkReader(Reader):
     """What the readers of such files have in common; see `Reader`. A clip's name is its number and its id.
 
+    There are hundreds of thousands of records: they are kept as text in one piece, which forked processes share,
+    and a clip is made when it is indexed.
+
     Attributes:
         last_only: Whether only the last question and answer of a conversation are taken.
     """
@@ -40,9 +44,40 @@ class TalkReader(Reader):
     def _read_clips(self) -> Iterable[Clip]:
         self.meta_path = self._find_file()
         records = listing(read_json(self.meta_path), f"{self.meta_path}")
-        for clip in self._each(enumerate(records), self._clip):
-            if clip is not None:
-                yield clip
+        texts, numbers = [], []
+        for number, text in self._each(enumerate(records), self._checked):
+            if text:
+                texts.append(text)
+                numbers.append(number)
+        self._numbers = np.array(numbers, dtype=np.int64)
+        self._starts = np.cumsum([0, *map(len, texts)])
+        self._text = b"".join(texts)
+        return ()
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return tuple(self[place] for place in range(*index.indices(len(self))))
+        place = range(len(self))[index]
+        text = self._text[self._starts[place] : self._starts[place + 1]]
+        return self._clip(int(self._numbers[place]), json.loads(text))
+
+    def __iter__(self) -> Iterator[Clip]:
+        return (self[place] for place in range(len(self)))
+
+    def video(self, name: str) -> Clip:
+        """The clip of a name.
+
+        Raises:
+            DatasetError: No such clip.
+        """
+        number = name.partition("-")[0]
+        place = np.searchsorted(self._numbers, int(number)) if number.isdecimal() else len(self)
+        if place == len(self) or self[place].name != name:
+            raise DatasetError(f"{self.meta_path}: no record {name!r} among its {len(self)}")
+        return self[place]
 
     @abstractmethod
     def _find_file(self) -> Path:
@@ -51,6 +86,10 @@ class TalkReader(Reader):
     @abstractmethod
     def _frames(self, record: dict[str, Any], where: str) -> FrameFiles | None:
         """What a record shows; None leaves it out."""
+
+    def _checked(self, number: int, record: Any) -> tuple[int, bytes]:
+        """A record as text, if it can be read; b"" if it is to be left out."""
+        return number, b"" if self._clip(number, record) is None else json.dumps(record).encode()
 
     def _clip(self, number: int, record: Any) -> Clip | None:
         where = f"{self.meta_path}: record {number}"

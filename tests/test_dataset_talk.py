@@ -16,7 +16,12 @@ from tests.synthetic_clips import write_clip
 
 def test_every_turn_of_llava(tmp_path: Path) -> None:
     tiny.write_llava(tmp_path)
-    first, second = open_dataset("llava_instruct", tmp_path)
+    data = open_dataset("llava_instruct", tmp_path)
+    first, second = data
+    assert data[-1].name == data[1:][0].name == data.video(second.name).name == second.name
+    for name in ("000001-y", "000007-x", "x"):
+        with pytest.raises(DatasetError, match="no record"):
+            data.video(name)
     assert [(turn.question, turn.answer) for turn in first.turns] == [
         ("What is this?", "A bowl."),
         ("Is it full?", "Yes."),

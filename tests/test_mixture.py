@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections import Counter
 from pathlib import Path
 
@@ -130,6 +131,8 @@ def test_restart_at_any_step_gives_the_same_draw(root: Path, tmp_path: Path) -> 
     again = make(tmp_path, root, seed=11)
     assert [facts(again.sample(index)) for index in range(59, 29, -1)] == run[59:29:-1]
     assert again.fingerprint == first.fingerprint
+    sent = pickle.loads(pickle.dumps(first))  # to a process that loads samples
+    assert [facts(sent.sample(index)) for index in (3, 40)] == [run[3], run[40]]
     other = make(tmp_path, root, seed=12)
     assert other.fingerprint != first.fingerprint
     assert [facts(other.sample(index)) for index in range(10)] != run[:10]

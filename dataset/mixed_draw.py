@@ -124,7 +124,7 @@ def _chosen(
     most: int,
     rng: np.random.Generator,
 ) -> tuple[int, ...]:
-    places = list(range(len(expressions)))
+    places = [place for place, item in enumerate(expressions) if item.text.strip()]
     if group.seen_first:
         first = frames.references[:1]
         places = [place for place in places if clip.target(expressions[place], first).any()]
@@ -147,7 +147,7 @@ def _turns(
         ).item()
     turns = []
     for item in expressions:
-        text = str(rng.choice([item.text, *item.other_texts]))
+        text = str(rng.choice([item.text, *item.other_texts])).strip()
         is_sentence = None
         if not occasion.source.is_video and item.kind != TALK:
             is_sentence = item.aspect == "long"

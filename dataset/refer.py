@@ -39,12 +39,12 @@ class ReferReader(Reader):
     """One data set of the layout; the classes below say which. See `Reader`."""
 
     folder: ClassVar[str]
-    references: ClassVar[str]
+    references: ClassVar[tuple[str, ...]] = ("refs(unc).p",)
     pictures: ClassVar[tuple[str, ...]] = COCO_FOLDERS
 
     def _read_clips(self) -> Iterable[Clip]:
         own = place(self.root, self.folder, f"refer_seg/{self.folder}")
-        self.meta_path = own / self.references
+        self.meta_path = place(own, *self.references)
         self.instances_path = own / "instances.json"
         self._pictures = place(own.parent, *self.pictures)
         instances = read_json(self.instances_path)
@@ -113,28 +113,28 @@ class Refcoco(ReferReader):
     """RefCOCO, split by UNC."""
 
     splits = ("val", "testA", "testB", "train")
-    folder, references = "refcoco", "refs(unc).p"
+    folder = "refcoco"
 
 
 class RefcocoPlus(ReferReader):
     """RefCOCO+, whose phrases avoid places in the image."""
 
     splits = ("val", "testA", "testB", "train")
-    folder, references = "refcoco+", "refs(unc).p"
+    folder = "refcoco+"
 
 
 class Refcocog(ReferReader):
     """RefCOCOg with its longer phrases, split by UMD."""
 
     splits = ("val", "test", "train")
-    folder, references = "refcocog", "refs(umd).p"
+    folder, references = "refcocog", ("refs(umd).p",)
 
 
 class Refclef(ReferReader):
     """RefCLEF (ReferIt), split by UNC; its images are those of SAIAPR TC-12."""
 
     splits = ("val", "testA", "testB", "testC", "test", "train")
-    folder, references = "refclef", "refs(unc).p"
+    folder = "refclef"
     pictures = SAIAPR_FOLDERS
 
 
@@ -142,4 +142,4 @@ class Grefcoco(ReferReader):
     """gRefCOCO: phrases that mean several objects, or none."""
 
     splits = ("val", "testA", "testB", "train")
-    folder, references = "grefcoco", "grefs(unc).json"
+    folder, references = "grefcoco", ("grefs(unc).json", "grefs(unc).p", "refs(unc).p")

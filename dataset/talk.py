@@ -31,8 +31,8 @@ PLACEHOLDERS = ("<image>", "<video>")
 class TalkReader(Reader):
     """What the readers of such files have in common; see `Reader`. A clip's name is its number and its id.
 
-    There are hundreds of thousands of records: they are kept as text in one piece, which forked processes share,
-    and a clip is made when it is indexed.
+    There are hundreds of thousands of records: they are kept as text in one piece, which forked processes
+    share, and a clip is made when it is indexed.
 
     Attributes:
         last_only: Whether only the last question and answer of a conversation are taken.

@@ -67,12 +67,13 @@ def test_refclef_has_images_of_its_own(tmp_path: Path) -> None:
     assert abs(int(dog.frames[0].mean()) - 7) <= 1
 
 
-def test_several_objects_and_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("references", ["grefs(unc).json", "refs(unc).p"])
+def test_several_objects_and_none(tmp_path: Path, references: str) -> None:
     records = [
         {"image_id": 1, "ann_id": [11, 12], "split": "val", "sentences": tiny.sentences(0, "both cups")},
         {"image_id": 1, "ann_id": [-1], "split": "val", "sentences": tiny.sentences(1, "the dodo")},
     ]
-    tiny.write_refer(tmp_path, "grefcoco", "grefs(unc).json", records)
+    tiny.write_refer(tmp_path, "grefcoco", references, records)
     data = open_dataset("grefcoco", tmp_path, "val")
     (clip,) = data
     both, none = clip.expressions

@@ -235,6 +235,13 @@ def test_expressions_without_an_object(root: Path, tmp_path: Path) -> None:
     assert not sample.masks.any()
 
 
+def test_an_empty_text_is_not_asked(tmp_path: Path) -> None:
+    records = [{"image_id": 1, "ann_id": 11, "split": "train", "sentences": tiny.sentences(0, " ", " Cup")}]
+    tiny.write_refer(tmp_path, records=records)
+    mixture = make(tmp_path, tmp_path, {"groups": {"refer": {"weight": 1, "sources": {"refcoco": 1}}}})
+    assert {turn.text for index in range(20) for turn in mixture.draw(index).turns} == {"cup"}
+
+
 def test_videolisas_frames(root: Path, tmp_path: Path) -> None:
     changes = {
         "balanced": False,

@@ -74,8 +74,8 @@ def put_weights(parameters: Mapping[str, Tensor], state: TrainState) -> None:
     for name, parameter in parameters.items():
         if parameter.shape != state.weights[name].shape:
             raise InputError(
-                f"the checkpoint does not fit: its {name} is {list(state.weights[name].shape)}, the network's "
-                f"{list(parameter.shape)}"
+                f"the checkpoint does not fit: its {name} is {list(state.weights[name].shape)}, "
+                f"the network's {list(parameter.shape)}"
             )
         parameter.copy_(state.weights[name])
 

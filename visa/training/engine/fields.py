@@ -23,14 +23,16 @@ def put(tree: dict[str, Any], key: str, value: Any) -> None:
     tree[last] = value
 
 
-def build_settings(kind: type[Built], given: Mapping[str, Any]) -> Built:
+def build_settings(kind: type[Built], given: Mapping[str, Any], prefix: str = "") -> Built:
     """A dataclass, filled from nested mappings.
+
+    Args:
+        prefix: of its keys in messages, such as ``data.``.
 
     Raises:
         InputError: an unknown key (the nearest known one is named), a missing one, or another type.
     """
-    known = list(_names(kind))
-    return _build(kind, given, "", known)
+    return _build(kind, given, prefix, list(_names(kind, prefix)))
 
 
 def _names(kind: type, prefix: str = "") -> Iterator[str]:

@@ -107,12 +107,13 @@ class CheckpointSettings:
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """every: steps between validations; 0: none. batches: how many are drawn from the validation's reader.
-    pictures: how many predictions are drawn each time."""
+    """every: steps between validations; 0: none. batches: how many are drawn from the validation's reader,
+    each time the same. pictures: how many predictions are drawn each time. data: as the run's ``data``."""
 
     every: int = 0
     batches: int = 32
     pictures: int = 4
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -197,8 +198,11 @@ class TrainSettings:
 
 # What a run that goes on must have as it was: everything that changes the losses.
 IDENTITY = ("seed", "model", "data", "trained", "loss", "optimiser", "schedule", "batch.total")
-# Parts of these which do not.
-INCIDENTAL = ("model.attention", "model.gradient_checkpointing", "data.workers", "data.prefetch")
+# Parts of these which do not; what was read is told by the reader's fingerprint.
+INCIDENTAL = (
+    *("model.attention", "model.gradient_checkpointing"),
+    *("data.workers", "data.prefetch", "data.root", "data.roots", "data.broken_share"),
+)
 
 
 def is_engine_recipe(recipe: Mapping[str, Any]) -> bool:
@@ -237,10 +241,12 @@ def identity(settings: TrainSettings) -> dict[str, Any]:
     """What a checkpoint's settings must agree in with those of the run that goes on, by dotted names."""
     flat = dict(_flatten(plain(settings)))
     return {
-        name: value
-        for name, value in flat.items()
-        if any(name == key or name.startswith(f"{key}.") for key in IDENTITY) and name not in INCIDENTAL
+        name: value for name, value in flat.items() if _under(name, IDENTITY) and not _under(name, INCIDENTAL)
     }
+
+
+def _under(name: str, keys: Sequence[str]) -> bool:
+    return any(name == key or name.startswith(f"{key}.") for key in keys)
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = ""):

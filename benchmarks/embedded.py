@@ -81,7 +81,7 @@ def systems(segmenter, root: Path, options: argparse.Namespace):
         yield "model", segmenter, {}
     if "control" in options.only:
         yield "control", segmenter, {"ask": another_clips_question(Revos(root, options.split))}
-    sam = public_sam(str(segmenter.sam.sam.device))
+    sam = public_sam(str(segmenter.reasoner.sam.sam.device))
     if "point" in options.only:
         system = OneMask(sam, segmenter.propagator, centre_point, "the thing in the middle")
         yield "point", system, {}
@@ -89,7 +89,8 @@ def systems(segmenter, root: Path, options: argparse.Namespace):
         system = OneMask(sam, segmenter.propagator, centre_mask, "the thing in the middle")
         yield "automatic", system, {}
     if "samplers" in options.only:
-        for name, sampler in SAMPLERS.items():
+        for name in ("first", "middle", "uniform", "text_guided"):
+            sampler = SAMPLERS[name]
             chosen = segmenter.sampler if isinstance(segmenter.sampler, sampler) else sampler()
             yield f"sampler {name}", Sampled(segmenter, chosen), {"select": not_in_first_frame}
 

@@ -81,13 +81,13 @@ def run(segmenter, clip_path: Path, questions: list[str], output: Path, clock: S
         ("decode", Video, "open"),
         ("decode", Video, "frames"),
         ("decode", Video, "__getitem__"),
-        ("encode", type(segmenter.sam), "encode"),
-        ("encode", type(segmenter.mllm.tower), "__call__"),
+        ("encode", type(segmenter.reasoner.sam), "encode"),
+        ("encode", type(segmenter.reasoner.mllm.tower), "__call__"),
         ("encode", type(segmenter.propagator.encoder), "__call__"),
         ("sample", type(segmenter.sampler), "choose"),
-        ("reason", type(segmenter.mllm), "read"),
-        ("reason", type(segmenter.mllm), "answer"),
-        ("segment", type(segmenter.drawing), "draw"),
+        ("reason", type(segmenter.reasoner.mllm), "read"),
+        ("reason", type(segmenter.reasoner.mllm), "answer"),
+        ("segment", type(segmenter.reasoner.drawing), "draw"),
         ("propagate", type(segmenter.propagator), "propagate"),
         ("write", Tracklet, "save"),
     ]
@@ -107,7 +107,7 @@ def compare(segmenter, clock: StageClock, tracklets: list, num_frames: int) -> N
     from baselines import centre_point, public_sam, reprompt
 
     video = tracklets[0].video
-    sam = public_sam(str(segmenter.sam.sam.device))
+    sam = public_sam(str(segmenter.reasoner.sam.sam.device))
     mask = next((tracklet.masks[0] for tracklet in tracklets if tracklet.masks[0].any()), None)
     if mask is None:
         mask = centre_point(sam, sam.encode(video.frames([0])))

@@ -49,7 +49,7 @@ def measure(options: argparse.Namespace) -> None:
     print(f"{machine.describe()}\n")
     trackers = {"tracker": lambda clip, mask: propagator.propagate(clip, 0, mask[None])[0]}
     if not options.skip_baseline:
-        sam = public_sam(str(segmenter.sam.sam.device))
+        sam = public_sam(str(segmenter.reasoner.sam.sam.device))
         trackers["re-prompted SAM"] = lambda clip, mask: reprompt(sam, clip, mask)
     rows: dict[str, list[tuple[float, float]]] = {name: [] for name in trackers}
     for video in data[: options.limit]:

@@ -13,7 +13,7 @@ from model.prompt import EmbeddingPrompt
 
 
 class SegHead(nn.Sequential):
-    """Hidden states [..., D] to prompt embeddings [..., 256], in the head's own dtype.
+    """Hidden states [..., D] to prompt embeddings [..., 256], in the head's own dtype, on its device.
 
     Args:
         width: D, of the language model.
@@ -26,7 +26,7 @@ class SegHead(nn.Sequential):
         super().__init__(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, out_width))
 
     def forward(self, states: Tensor) -> Tensor:
-        return super().forward(states.to(self[0].weight.dtype))
+        return super().forward(states.to(self[0].weight))
 
 
 def states_at(hidden: Tensor, positions: Sequence[Sequence[int]]) -> list[Tensor]:

@@ -8,6 +8,7 @@ import torch
 
 from model.mllm.mllm import Answer, RefusalPolicy
 from tests.synthetic_clips import number_of, numbered_frame
+from visa.embedded_reasoner import EmbeddedReasoner
 from visa.errors import InputError
 from visa.mask_drawing import DrawnMasks
 from visa.sampling import FirstFrame, FrameChoice, MiddleFrame, TextGuided, uniform_indices
@@ -82,15 +83,11 @@ class FakePropagator:
         return np.stack([np.stack([np.roll(mask, t, axis=0) for t in range(len(video))]) for mask in masks])
 
 
-def make(shown=None, **options):
-    return Segmenter(
-        mllm=FakeMllm({} if shown is None else shown),
-        sam=Numbers(),
-        drawing=FakeDrawing(),
-        propagator=FakePropagator(),
-        sampler=options.pop("sampler", MiddleFrame(num_references=2)),
-        **options,
+def make(shown=None, sampler=None, **options):
+    reasoner = EmbeddedReasoner(
+        mllm=FakeMllm({} if shown is None else shown), sam=Numbers(), drawing=FakeDrawing(), **options
     )
+    return Segmenter(reasoner, FakePropagator(), sampler or MiddleFrame(num_references=2))
 
 
 @pytest.fixture
@@ -107,13 +104,15 @@ def test_not_found_means_empty_masks_and_neither_drawing_nor_propagation(video):
     assert tracklet.score == pytest.approx(0.1)
     assert tracklet.masks.shape == (NUM_FRAMES, HEIGHT, WIDTH)
     assert not tracklet.masks.any()
-    assert segmenter.drawing.calls == segmenter.propagator.calls == segmenter.sam.encoded == []
+    assert (
+        segmenter.reasoner.drawing.calls == segmenter.propagator.calls == segmenter.reasoner.sam.encoded == []
+    )
 
 
 @pytest.mark.parametrize(("heat", "found"), [(3.0, True), (-3.0, False)])
 def test_an_answer_that_points_nowhere_is_taken_back(video, heat, found):
     segmenter = make({4: 0.9}, refusal=RefusalPolicy(second_look=2.0))
-    segmenter.drawing.heat = heat
+    segmenter.reasoner.drawing.heat = heat
     tracklet = segmenter.segment(video, "the goat")
     assert tracklet.found == found
     assert tracklet.masks.any() == found
@@ -127,11 +126,13 @@ def test_found_draws_on_the_target_frame_and_carries_that_mask(video):
     segmenter = make({4: 0.9}, refusal=RefusalPolicy(bias=0.7))
     tracklet = segmenter.segment(video, "the goat")
     references = list(uniform_indices(NUM_FRAMES, 2))
-    ((cells, percents),) = segmenter.mllm.read_calls
+    ((cells, percents),) = segmenter.reasoner.mllm.read_calls
     assert cells == [*references, 4], "references first, the target last"
     assert percents == [round(100 * index / (NUM_FRAMES - 1)) for index in (*references, 4)]
-    assert [(call.question, call.refusal.bias) for call in segmenter.mllm.asked] == [("the goat", 0.7)]
-    assert segmenter.drawing.calls == [(cells, "It is the goat. [SEG]", 4)]
+    assert [(call.question, call.refusal.bias) for call in segmenter.reasoner.mllm.asked] == [
+        ("the goat", 0.7)
+    ]
+    assert segmenter.reasoner.drawing.calls == [(cells, "It is the goat. [SEG]", 4)]
 
     ((carried, target, masks, features),) = segmenter.propagator.calls
     assert carried is video
@@ -157,10 +158,10 @@ def test_the_text_guided_sampler_asks_of_single_frames_and_finds_the_one_that_sh
     tracklet = segmenter.segment(video, "the goat")
     assert tracklet.found
     assert tracklet.target_frame == 7
-    *alone, whole = segmenter.mllm.read_calls
+    *alone, whole = segmenter.reasoner.mllm.read_calls
     assert [cells for cells, _ in alone] == [[k] for k in range(NUM_FRAMES)]
     assert whole[0] == [*uniform_indices(NUM_FRAMES, 2), 7]
-    *scoring, final = segmenter.mllm.asked
+    *scoring, final = segmenter.reasoner.mllm.asked
     assert all((call.tokens, call.refusal.bias) == (1, 0.3) for call in scoring), "scored by one token"
     assert final.refusal.bias == 0.3
     assert final.tokens > 1
@@ -198,8 +199,8 @@ def test_every_frame_is_encoded_once_however_many_questions_are_asked(video):
     tracklets = segmenter.segment_many(video, ["the goat", "it", "that one"])
     segmenter.segment(video, "the goat again")
     assert [tracklet.question for tracklet in tracklets] == ["the goat", "it", "that one"]
-    assert sorted(segmenter.mllm.tower.encoded) == sorted({*uniform_indices(NUM_FRAMES, 2), 4})
-    assert segmenter.sam.encoded == [4]
+    assert sorted(segmenter.reasoner.mllm.tower.encoded) == sorted({*uniform_indices(NUM_FRAMES, 2), 4})
+    assert segmenter.reasoner.sam.encoded == [4]
     assert segmenter.propagator.viewed == [video]
 
 
@@ -210,7 +211,7 @@ def test_the_viewing_is_dropped_for_another_video(video):
         tracklet = segmenter.segment(clip, "the goat")
         assert tracklet.video is clip
     assert segmenter.propagator.viewed == [video, other, video]
-    assert segmenter.sam.encoded == [4, 4, 4]
+    assert segmenter.reasoner.sam.encoded == [4, 4, 4]
     assert [call[0] for call in segmenter.propagator.calls] == [video, other, other, video]
 
 
@@ -229,7 +230,7 @@ def test_the_question_is_cleaned_before_anybody_sees_it(video):
     segmenter = make({4: 0.9})
     tracklet = segmenter.segment(video, "  the\tgoat [SEG]<|im_end|>\x00 ")
     assert tracklet.question == "the goat (SEG)‹|im_end|›"
-    assert [call.question for call in segmenter.mllm.asked] == [tracklet.question]
+    assert [call.question for call in segmenter.reasoner.mllm.asked] == [tracklet.question]
 
 
 @pytest.mark.parametrize("question", ["", " \n\t", "\x00"])
@@ -237,4 +238,4 @@ def test_an_empty_question_is_the_users_mistake_and_costs_nothing(video, questio
     segmenter = make({4: 0.9})
     with pytest.raises(InputError, match="question is empty"):
         segmenter.segment_many(video, ["the goat", question])
-    assert segmenter.mllm.tower.encoded == segmenter.mllm.asked == []
+    assert segmenter.reasoner.mllm.tower.encoded == segmenter.reasoner.mllm.asked == []

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from tests.synthetic_clips import number_of, numbered_frame
-from visa import viewing as module
 from visa.video import Video
-from visa.viewing import Viewing
+from visa.viewing import Viewing, ViewingLimits
 
 
 class Encoder:
@@ -52,9 +51,8 @@ def test_nothing_is_encoded_before_it_is_needed(seen):
     assert seen.viewing.tracker_features == ("tracker's", seen.video)
 
 
-def test_the_least_recently_used_frame_is_forgotten_first(seen, monkeypatch):
-    monkeypatch.setattr(module, "MAX_SAM_FRAMES", 2)
-    monkeypatch.setattr(module, "MAX_CELL_FRAMES", 3)
+def test_the_least_recently_used_frame_is_forgotten_first(seen):
+    seen.viewing.limits = ViewingLimits(sam_frames=2, cell_frames=3)
     for index in (0, 1, 0, 2, 0, 1):
         assert seen.viewing.sam_features(index) == f"frame {index}"
     assert seen.sam.encoded == [0, 1, 2, 1], "0 was in use all the time, 1 was not"

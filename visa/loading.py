@@ -3,6 +3,7 @@
 import copy
 import difflib
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -12,11 +13,12 @@ from model.mllm.mllm import RefusalPolicy
 from model.sam import Sam, SamSegmenter, build_sam, fastest_encoder_dtype
 from model.xmem import load_xmem
 from visa.downloads import fetch
+from visa.embedded_reasoner import EmbeddedReasoner
 from visa.errors import InputError
 from visa.mask_drawing import MaskDrawing
 from visa.propagation import Propagator
 from visa.reasoner import build_mllm, load_glue, merge_lora, read_class_names
-from visa.sampling import SAMPLERS
+from visa.sampling import build_sampler
 from visa.segmenter import Segmenter
 from visa.tracking import load_tracker
 
@@ -46,7 +48,7 @@ def find_preset(model: str | Path) -> Path:
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise InputError(
         f"no model is called {str(model)!r}: expected one of {', '.join(preset_names())}, "
-        f"a preset file, or a folder with preset.yaml{hint}"
+        f"a preset file, or a folder with preset.yaml or of a published checkpoint{hint}"
     )
 
 
@@ -65,22 +67,34 @@ def with_decoder(sam: Sam, mask_decoder: nn.Module) -> Sam:
     return twin
 
 
-def load(model: str | Path = "embedded", *, device: str | torch.device | None = None) -> Segmenter:
+def load(
+    model: str | Path = "embedded", *, device: str | torch.device | None = None, **options: Any
+) -> Segmenter:
     """Load a system, fetching its public parts into the cache the first time.
 
     Args:
-        model: a preset's name, a preset file, or a folder of weights with ``preset.yaml``.
+        model: a preset's name, a preset file, a folder of weights with ``preset.yaml``, or a published
+            checkpoint: its folder, its file, or its repository on the Hugging Face hub.
         device: where to run; by default the GPU if there is one.
+        options: of the published systems: ``answer`` ("forced" or "generate"), ``xmem`` (a path), and the
+            fields of `visa.checkpoints.options.LoadOptions`: dtype, bits, attention, device_map and others.
 
     Raises:
-        InputError: no such preset. DownloadError: a public part cannot be had.
+        InputError: no such preset or option, or weights that cannot be used. DownloadError: a public part
+            cannot be had.
     """
-    path = find_preset(model)
+    path, where = _find(model)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     try:
         preset = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         if missing := [stage for stage in STAGES if stage not in preset]:
             raise InputError(f"{path} describes no system: it lacks {', '.join(missing)}")
+        if "checkpoint" in preset:
+            from visa.published_loading import build_published
+
+            return build_published(path.stem, preset, path.parent, device, where=where, **options)
+        if options:
+            raise InputError(f"{path.stem} has no load option {', '.join(options)}; published systems do")
         return _build(preset, path.parent, device)
     except InputError:
         raise
@@ -92,6 +106,19 @@ def load(model: str | Path = "embedded", *, device: str | torch.device | None = 
         raise InputError(f"{path} names {error.filename}, which is not there") from error
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _find(model: str | Path) -> tuple[Path, str | Path | None]:
+    """The preset file meant, and the published checkpoint if one was named in its place."""
+    try:
+        return find_preset(model), None
+    except InputError:
+        from visa.checkpoints.presets import preset_of
+        from visa.published_loading import is_checkpoint
+
+        if not is_checkpoint(model):
+            raise
+    return find_preset(preset_of(model)), model
 
 
 def _build(preset: dict, folder: Path, device: torch.device) -> Segmenter:
@@ -114,12 +141,10 @@ def _build(preset: dict, folder: Path, device: torch.device) -> Segmenter:
     merge_lora(mllm)
     for part in (network, tuned, mllm):
         part.eval().requires_grad_(False).to(device)
-    options = {name: value for name, value in sample.items() if name != "sampler"}
-    return Segmenter(
+    reasoner = EmbeddedReasoner(
         mllm=mllm,
         sam=sam,
         drawing=MaskDrawing(sam, SamSegmenter(tuned, pad_input=segment["pad_input"]), **segment["drawing"]),
-        propagator=build_propagator(propagate, folder, sam),
-        sampler=SAMPLERS[sample["sampler"]](**options),
         refusal=RefusalPolicy(**reason["refusal"]),
     )
+    return Segmenter(reasoner, build_propagator(propagate, folder, sam), build_sampler(sample))

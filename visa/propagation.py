@@ -8,7 +8,7 @@ masks it was given. Shapes: N objects, T frames, H W pixels of the video, h w pi
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -159,6 +159,60 @@ class Propagator:
             result[:, index] = frame_masks
             if progress is not None:
                 progress(done, len(video))
+        return result
+
+    def propagate_anchored(
+        self,
+        video: Video,
+        frames: Sequence[int],
+        masks: np.ndarray,
+        *,
+        progress: FrameProgress | None = None,
+        features: ClipFeatures | None = None,
+    ) -> np.ndarray:
+        """Masks of all frames from those of several.
+
+        As XMem++ (Bekuzarov et al. 2023, arXiv 2307.15958) does for VideoLISA: what was drawn is memorised
+        before anything is tracked, then one pass goes from the first frame to the last. Two things differ:
+        frames that were drawn keep their masks, and in a long video all of them but the first are condensed
+        in time, like any other frame in memory.
+
+        Args:
+            video: the clip.
+            frames: F different frame indices.
+            masks: bool [N, F, H, W]. Frames without any object are passed over, like the clip if all are.
+            progress, features: as for `propagate`.
+
+        Returns:
+            bool [N, T, H, W].
+
+        Raises:
+            ValueError: there are no such frames, or the masks do not have their number and the video's size.
+        """
+        length, size = len(video), (video.height, video.width)
+        if len({*frames} & {*range(length)}) != len(frames):
+            raise ValueError(f"frames must be different ones of 0..{length - 1}, got {list(frames)}")
+        if masks.dtype != bool or masks.shape[1:] != (len(frames), *size):
+            raise ValueError(
+                f"masks must be bool [N, {len(frames)}, {size[0]}, {size[1]}], "
+                f"got {masks.dtype} {list(masks.shape)}"
+            )
+        result = np.zeros((len(masks), length, *size), dtype=bool)
+        result[:, list(frames)] = masks
+        features = features or self.features(video)
+        present = masks.any((1, 2, 3))
+        anchors = [place for place in range(len(frames)) if masks[:, place].any()]
+        tracker = XMemTracker(self.network, self.config)
+        for place in anchors:
+            self._step(tracker, features[frames[place]], torch.from_numpy(masks[present, place]))
+            # What moved is no use at the next frame, which is of another time.
+            tracker.memory.sensory = torch.zeros_like(tracker.memory.sensory)
+        for index in range(length):
+            if anchors and index not in frames:
+                probs = self._step(tracker, features[index], end=index == length - 1)
+                result[present, index] = self._winners(probs, size)
+            if progress is not None:
+                progress(index + 1, length)
         return result
 
     def stream(

@@ -1,8 +1,8 @@
 """The whole system, top to bottom: a video and a question become words and masks.
 
 sample     which frames to look at               visa/sampling
-reason     the MLLM reads them and answers       model/mllm
-segment    [SEG] becomes SAM's prompt            model/mllm/grounding.py, visa/mask_drawing.py
+reason     the MLLM reads them and answers       visa/embedded_reasoner.py or visa/published_reasoner.py,
+segment    [SEG] becomes SAM's prompt            both as visa/reasoning.py says
 propagate  XMem carries the mask both ways       visa/propagation.py
 """
 
@@ -13,18 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.mllm.mllm import MLLM, Reading, RefusalPolicy
-from model.sam.segmenter import SamSegmenter
-from visa.mask_drawing import MaskDrawing
 from visa.propagation import Propagator
 from visa.questions import clean_question
-from visa.sampling import FrameChoice, Sampler
+from visa.reasoning import DrawnFrames, Reasoner
+from visa.sampling import Sampler
 from visa.tracklet import Tracklet
 from visa.video import Video
 from visa.viewing import Viewing
-
-# What the MLLM is asked to answer by when its first answer points nowhere in particular.
-CERTAIN_REFUSAL = RefusalPolicy(bias=1e4)
 
 # Called as progress(stage, done, total): stage is "sample", "reason", "segment" or "propagate".
 Progress = Callable[[str, int, int], None]
@@ -34,17 +29,14 @@ Progress = Callable[[str, int, int], None]
 class Segmenter:
     """A loaded system; make one with `visa.load`.
 
-    mllm: reads frames and answers. sam: draws masks. drawing: how the [SEG] head prompts SAM.
-    propagator: carries masks through the video. sampler: picks frames.
-    refusal: when the MLLM answers "not there".
+    reasoner: reads frames, answers, and draws what it points at.
+    propagator: carries masks through the video; None where every frame is drawn.
+    sampler: picks frames.
     """
 
-    mllm: MLLM
-    sam: SamSegmenter
-    drawing: MaskDrawing
-    propagator: Propagator
+    reasoner: Reasoner
+    propagator: Propagator | None
     sampler: Sampler
-    refusal: RefusalPolicy = field(default_factory=RefusalPolicy)
     _viewing: Viewing | None = field(default=None, repr=False)
 
     def segment(
@@ -85,7 +77,9 @@ class Segmenter:
     def _view(self, video: Video) -> Viewing:
         """The viewing of the last video if it is the same one, so that a later question finds it encoded."""
         if self._viewing is None or self._viewing.video is not video:
-            self._viewing = Viewing(video, self.mllm.tower, self.sam, self.propagator)
+            self._viewing = None  # gone before the next one grows
+            reasoner = self.reasoner
+            self._viewing = Viewing(video, reasoner.tower, reasoner.sam, self.propagator, reasoner.limits)
         return self._viewing
 
     @torch.inference_mode()
@@ -96,51 +90,39 @@ class Segmenter:
         video = viewing.video
 
         report("sample", 0, 1)
-        choice = sampler.choose(
-            len(video), question, lambda frames, asked: self._found_probs(viewing, frames, asked)
-        )
+        choice = sampler.choose(len(video), question, self.reasoner.scorer(viewing, question))
         report("sample", 1, 1)
 
         report("reason", 0, 1)
-        reading = self._read(viewing, choice)
-        answer = self.mllm.answer(reading, question, refusal=self.refusal)
+        answer = self.reasoner.answer(viewing, choice, question)
         report("reason", 1, 1)
 
         masks = np.zeros((len(video), video.height, video.width), dtype=bool)
-        score = answer.found_prob
         if answer.found:
-            report("segment", 0, 1)
-            drawn = self.drawing.draw(self.mllm, reading, answer, viewing.sam_features(choice.target))
-            report("segment", 1, 1)
-            score = self.refusal.found_prob(score, drawn.heat_logits.amax(0))
-            if score < 0.5:
-                answer = self.mllm.answer(reading, question, refusal=CERTAIN_REFUSAL)
+            drawn = self.reasoner.draw(
+                viewing, choice, answer, lambda done, total: report("segment", done, total)
+            )
+            answer = drawn.answer  # looking closely, it may have been taken back
         if answer.found:
-            masks = self.propagator.propagate(
-                video,
-                choice.target,
-                drawn.masks,
-                progress=lambda done, total: report("propagate", done, total),
-                features=viewing.tracker_features,
-            ).any(axis=0)
+            masks = self._propagate(viewing, drawn, report).any(axis=0)
         return Tracklet(
             question=question,
             answer=answer.text,
             found=answer.found,
-            score=score,
+            score=answer.score,
             target_frame=choice.target if answer.found else None,
             masks=masks,
             video=video,
         )
 
-    def _read(self, viewing: Viewing, choice: FrameChoice) -> Reading:
-        """The MLLM reads the reference frames and then the target frame."""
-        return viewing.reading((*choice.references, choice.target), self.mllm.read)
-
-    def _found_probs(self, viewing: Viewing, frames: Sequence[int], question: str) -> list[float]:
-        """For each frame alone: how sure the MLLM is that what is asked for is in it."""
-        alone = (self._read(viewing, FrameChoice(index, ())) for index in frames)
-        return [
-            self.mllm.answer(reading, question, refusal=self.refusal, max_new_tokens=1).found_prob
-            for reading in alone
-        ]
+    def _propagate(self, viewing: Viewing, drawn: DrawnFrames, report: Progress) -> np.ndarray:
+        """Masks of all frames, bool [N, T, H, W], from those that were drawn."""
+        if self.propagator is None:
+            return drawn.masks
+        shared = {
+            "progress": lambda done, total: report("propagate", done, total),
+            "features": viewing.tracker_features,
+        }
+        if len(drawn.frames) == 1:
+            return self.propagator.propagate(viewing.video, drawn.frames[0], drawn.masks[:, 0], **shared)
+        return self.propagator.propagate_anchored(viewing.video, drawn.frames, drawn.masks, **shared)

@@ -1,65 +1,89 @@
 """One video as one segmenter sees it: every frame is encoded once, however many questions are asked."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
-from model.mllm.cells import ClassifierTower, FrameCells
-from model.mllm.mllm import Reading
 from model.sam.segmenter import FrameFeatures, SamSegmenter
 from visa.propagation import Propagator
 from visa.video import Video
 
-# Frames whose SAM features are kept: those of the target frames of recent questions (about 10 MB each).
-MAX_SAM_FRAMES = 16
-# Frames whose cells are kept (about 1 MB each).
-MAX_CELL_FRAMES = 64
-# Readings kept, mostly those of single candidate frames (about 5 MB each).
-MAX_READINGS = 16
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class ViewingLimits:
+    """How much of a video is kept; the least recently used goes first. The figures are the embedded system's.
+
+    sam_frames: frames whose SAM features are kept: those of recent questions' target frames (10 MB each).
+    cell_frames: frames whose cells are kept (1 MB each).
+    readings: kept, mostly those of single candidate frames (5 MB each).
+    """
+
+    sam_frames: int = 16
+    cell_frames: int = 64
+    readings: int = 16
 
 
 class Viewing:
-    """Lazily encoded frames of a video, shared by all questions about it."""
+    """Lazily encoded frames of a video, shared by all questions about it.
 
-    def __init__(self, video: Video, tower: ClassifierTower, sam: SamSegmenter, propagator: Propagator):
+    Args:
+        video: what is seen.
+        tower: frames uint8 [1, H, W, 3] to a list of one frame's cells: the MLLM's features of it.
+        sam: encodes frames for drawing.
+        propagator: encodes frames for tracking; None where nothing is tracked.
+        limits: how much is kept.
+    """
+
+    def __init__(
+        self,
+        video: Video,
+        tower: Callable[..., Sequence],
+        sam: SamSegmenter,
+        propagator: Propagator | None,
+        limits: ViewingLimits | None = None,
+    ):
         self.video, self._tower, self._sam = video, tower, sam
-        self.tracker_features = propagator.features(video)
-        self._cells: OrderedDict[int, FrameCells] = OrderedDict()
+        self.limits = limits or ViewingLimits()
+        self.tracker_features = None if propagator is None else propagator.features(video)
+        self._cells: OrderedDict[int, object] = OrderedDict()
         self._sam_features: OrderedDict[int, FrameFeatures] = OrderedDict()
-        self._readings: OrderedDict[tuple[int, ...], Reading] = OrderedDict()
+        self._readings: OrderedDict[Hashable, object] = OrderedDict()
 
-    def cells(self, indices: Sequence[int]) -> list[FrameCells]:
+    def cells(self, indices: Sequence[int]) -> list:
         """The vision tower's cells of the frames ``indices``."""
         return [
-            _remember(self._cells, MAX_CELL_FRAMES, index, lambda i: self._tower(self.video.frames([i]))[0])
-            for index in indices
+            _remember(
+                self._cells, self.limits.cell_frames, i, lambda i: self._tower(self.video.frames([i]))[0]
+            )
+            for i in indices
         ]
 
     def sam_features(self, index: int) -> FrameFeatures:
         """SAM's features of the frame ``index``."""
         return _remember(
-            self._sam_features, MAX_SAM_FRAMES, index, lambda i: self._sam.encode(self.video.frames([i]))
+            self._sam_features,
+            self.limits.sam_frames,
+            index,
+            lambda i: self._sam.encode(self.video.frames([i])),
         )
 
-    def reading(
-        self, frames: tuple[int, ...], read: Callable[[list[FrameCells], list[int]], Reading]
-    ) -> Reading:
-        """The frames (references, then target) as the MLLM's ``read`` takes them in, before any question."""
-        return _remember(
-            self._readings,
-            MAX_READINGS,
-            frames,
-            lambda chosen: read(self.cells(chosen), [self.percent(index) for index in chosen]),
-        )
+    def reading(self, frames: Key, read: Callable[[Key], Value]) -> Value:
+        """What ``read`` makes of ``frames``, before any question; made once for what is equal."""
+        return _remember(self._readings, self.limits.readings, frames, read)
 
     def percent(self, index: int) -> int:
         """Where in the video the frame lies, in percent [0, 100]."""
         return round(100 * index / max(1, self.video.num_frames - 1))
 
 
-def _remember(cache: OrderedDict, limit: int, key, encode: Callable):
+def _remember(cache: OrderedDict, limit: int, key: Hashable, encode: Callable):
     if key not in cache:
-        cache[key] = encode(key)
-        if len(cache) > limit:
+        while len(cache) >= limit:  # before the new one is made: two readings may not fit
             cache.popitem(last=False)
+        cache[key] = encode(key)
     cache.move_to_end(key)
     return cache[key]

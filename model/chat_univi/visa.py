@@ -70,7 +70,7 @@ class VisaModel(ReasoningModel):
         """
         with torch.no_grad():
             merged = merge_stages(self.tower(images_clip), self.stages, self.noise).tokens
-        return self.projector(merged.to(self.projector.weight.dtype))
+        return self.projector(merged.to(self.projector.weight))
 
     def video_tokens(self, images_clip: Tensor, events: Tensor | None = None) -> Tensor:
         """Visual tokens of a video as Chat-UniVi itself reads one, events in place of frames; VISA does not.
@@ -83,7 +83,7 @@ class VisaModel(ReasoningModel):
         """
         with torch.no_grad():
             merged = merge_video(self.tower(images_clip), self.stages, self.noise, events=events).tokens
-        return self.projector(merged.to(self.projector.weight.dtype))
+        return self.projector(merged.to(self.projector.weight))
 
 
 def build_visa(

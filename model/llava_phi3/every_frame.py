@@ -12,20 +12,24 @@ from model.seg_head import as_prompt
 
 
 def decode_every_frame(
-    segmenter: SamSegmenter, features: FrameFeatures, embeddings: Tensor
+    segmenter: SamSegmenter, features: FrameFeatures, embeddings: Tensor, *, chunk: int = 8
 ) -> MaskPrediction:
     """Masks of N objects on each of T frames.
 
     Args:
         features: of the T frames.
         embeddings: float [N, 256], the prompts.
+        chunk: frames per pass of the decoder.
 
     Returns:
         Mask logits [T * N, 1, S/4, S/4] and estimated IoU [T * N, 1], frame by frame: object n of frame t is
         ``t * N + n``.
     """
-    prompt = as_prompt(embeddings)
-    answers = [segmenter.decode(features, prompt, frame_index=index) for index in range(len(features))]
+    answers = []
+    for frames in torch.arange(len(features)).split(chunk):
+        prompt = as_prompt(embeddings.repeat(len(frames), 1))
+        of_objects = frames.repeat_interleave(len(embeddings))
+        answers.append(segmenter.decode(features, prompt, frame_index=of_objects))
     return MaskPrediction(
         mask_logits=torch.cat([answer.mask_logits for answer in answers]),
         iou=torch.cat([answer.iou for answer in answers]),

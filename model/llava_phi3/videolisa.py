@@ -61,8 +61,11 @@ class VideoLisaModel(ReasoningModel):
         Returns:
             float [T + K * n, D]; see `sparse_dense_tokens`.
         """
-        patches = self.tower(images_clip).to(self.projector[0].weight.dtype)
-        return sparse_dense_tokens(self.projector(patches), dense_indices)
+        return sparse_dense_tokens(self.patch_tokens(images_clip), dense_indices)
+
+    def patch_tokens(self, images_clip: Tensor) -> Tensor:
+        """All patches of frames [T, 3, S, S], float [T, n, D]; `sparse_dense_tokens` joins them."""
+        return self.projector(self.tower(images_clip).to(self.projector[0].weight))
 
     def visual_counts(self, num_frames: int, num_dense: int) -> tuple[tuple[Grid, ...]]:
         """What the one placeholder of a conversation stands for, as `splice` asks it."""

@@ -1,5 +1,8 @@
 """Which frames to look at: a target frame, where the mask is drawn, and reference frames around it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from visa.sampling.choice import FrameChoice, Sampler, VideoScorer, uniform_indices
 from visa.sampling.model_scorer import ModelScorer
 from visa.sampling.percent_guided import AtPercent, PercentGuided
@@ -19,6 +22,17 @@ SAMPLERS = {
     "sparse_dense": SparseDense,
 }
 
+
+def build_sampler(settings: Mapping[str, Any]) -> Sampler:
+    """The sampler of a preset's ``sample`` section: its name, and its own settings.
+
+    Raises:
+        KeyError: no such sampler. TypeError, ValueError: settings that it has not, or does not take.
+    """
+    options = {name: value for name, value in settings.items() if name != "sampler"}
+    return SAMPLERS[settings["sampler"]](**options)
+
+
 __all__ = ["SAMPLERS", "AtPercent", "FirstFrame", "FrameChoice", "MiddleFrame", "ModelScorer"]
 __all__ += [
     "PercentGuided",
@@ -29,4 +43,4 @@ __all__ += [
     "UniformFrame",
     "VideoScorer",
 ]
-__all__ += ["uniform_indices"]
+__all__ += ["build_sampler", "uniform_indices"]

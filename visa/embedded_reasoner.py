@@ -1,0 +1,80 @@
+"""Reason and segment as the embedded system does: a small MLLM, a second look, a choice of masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from model.mllm.mllm import MLLM, Reading, RefusalPolicy
+from model.sam.segmenter import SamSegmenter
+from visa.mask_drawing import MaskDrawing
+from visa.reasoning import DrawnFrames, DrawProgress, GivenAnswer
+from visa.sampling import FrameChoice, ModelScorer
+from visa.viewing import Viewing, ViewingLimits
+
+# What the MLLM is asked to answer by when its first answer points nowhere in particular.
+CERTAIN_REFUSAL = RefusalPolicy(bias=1e4)
+
+
+@dataclass
+class EmbeddedReasoner:
+    """See `Reasoner`.
+
+    mllm: reads frames and answers. sam: as published. drawing: how the [SEG] head prompts SAM.
+    refusal: when the MLLM answers "not there". name: under which answers to a sampler are kept.
+    """
+
+    mllm: MLLM
+    sam: SamSegmenter
+    drawing: MaskDrawing
+    refusal: RefusalPolicy = field(default_factory=RefusalPolicy)
+    name: str = "embedded"
+    limits: ViewingLimits = field(default_factory=ViewingLimits)
+
+    @property
+    def tower(self):
+        """The MLLM's vision tower."""
+        return self.mllm.tower
+
+    def scorer(self, viewing: Viewing, question: str) -> ModelScorer:
+        """See `Reasoner`."""
+        return ModelScorer(
+            self.name,
+            viewing.video,
+            lambda frames, asked: self.mllm.answer(self._read(viewing, frames), asked).text,
+            lambda frames, asked: self._found_probs(viewing, frames, asked),
+        )
+
+    def answer(self, viewing: Viewing, choice: FrameChoice, question: str) -> GivenAnswer:
+        """See `Reasoner`. The MLLM reads the reference frames and then the target frame."""
+        reading = self._read(viewing, (*choice.references, choice.target))
+        answer = self.mllm.answer(reading, question, refusal=self.refusal)
+        return GivenAnswer(question, answer.text, answer.found, answer.found_prob, (reading, answer))
+
+    def draw(
+        self, viewing: Viewing, choice: FrameChoice, answer: GivenAnswer, progress: DrawProgress
+    ) -> DrawnFrames:
+        """See `Reasoner`. An answer that points nowhere in particular is taken back."""
+        reading, given = answer.pointing
+        progress(0, 1)
+        drawn = self.drawing.draw(self.mllm, reading, given, viewing.sam_features(choice.target))
+        progress(1, 1)
+        score = self.refusal.found_prob(given.found_prob, drawn.heat_logits.amax(0))
+        if score < 0.5:
+            given = self.mllm.answer(reading, answer.question, refusal=CERTAIN_REFUSAL)
+        answer = GivenAnswer(answer.question, given.text, given.found, score)
+        return DrawnFrames(answer, (choice.target,), drawn.masks[:, None])
+
+    def _read(self, viewing: Viewing, frames: Sequence[int]) -> Reading:
+        return viewing.reading(
+            tuple(frames),
+            lambda chosen: self.mllm.read(viewing.cells(chosen), [viewing.percent(i) for i in chosen]),
+        )
+
+    def _found_probs(self, viewing: Viewing, frames: Sequence[int], question: str) -> list[float]:
+        """For each frame alone: how sure the MLLM is that what is asked for is in it."""
+        readings = (self._read(viewing, (index,)) for index in frames)
+        return [
+            self.mllm.answer(reading, question, refusal=self.refusal, max_new_tokens=1).found_prob
+            for reading in readings
+        ]

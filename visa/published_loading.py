@@ -1,0 +1,114 @@
+"""The segmenter of a published system: its preset, its checkpoint, XMem, and the options given on load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.xmem import MemoryConfig
+from visa.checkpoints.loading import read_xmem
+from visa.checkpoints.location import REPOSITORY, locate
+from visa.checkpoints.presets import load_preset, options_of
+from visa.checkpoints.tensor_files import PICKLED
+from visa.errors import InputError
+from visa.propagation import ImageEncoder, Propagator
+from visa.published_reasoner import AnswerSettings, PublishedReasoner
+from visa.sampling import build_sampler
+from visa.segmenter import Segmenter
+from visa.videolisa_reasoner import VideoLisaReasoner
+from visa.visa_reasoner import VisaReasoner
+
+REASONERS: dict[str, type[PublishedReasoner]] = {"visa": VisaReasoner, "videolisa": VideoLisaReasoner}
+# Frames between two that are memorised: XMem's own for one target frame, XMem++'s for several.
+MEMORY = {"target": MemoryConfig(), "dense": MemoryConfig(mem_every=10)}
+SHORT_SIDE = 480
+
+
+def is_checkpoint(model: str | Path) -> bool:
+    """Whether this looks like a published checkpoint: its folder, a weight file, or a hub repository."""
+    path = Path(model).expanduser()
+    if path.is_file():
+        return path.suffix in (".safetensors", *PICKLED)
+    if path.is_dir():
+        return any(
+            any(path.glob(pattern))
+            for pattern in ("config.json", "*.safetensors", "*.bin", "latest", "global_step*")
+        )
+    return REPOSITORY.fullmatch(str(model)) is not None
+
+
+def find_checkpoint(preset: Mapping[str, Any], folder: Path) -> Path | None:
+    """Where a preset's checkpoint lies: as it says, seen from its folder, or in this folder; None: nowhere.
+
+    Raises:
+        InputError: what it names is not there. DownloadError.
+    """
+    if preset["checkpoint"] is not None:
+        return locate(preset["checkpoint"], folder)
+    return folder if is_checkpoint(folder) else None
+
+
+def build_published(
+    name: str,
+    preset: Mapping[str, Any],
+    folder: Path,
+    device: torch.device,
+    *,
+    where: str | Path | None = None,
+    answer: str | None = None,
+    xmem: str | Path | None = None,
+    **options: Any,
+) -> Segmenter:
+    """The system that a published system's preset describes.
+
+    Args:
+        name: of the preset. preset: its fields. folder: of its file.
+        device: where to run.
+        where: the checkpoint, in place of the preset's.
+        answer: "forced" or "generate", in place of the preset's.
+        xmem: XMem's weights, in place of the preset's.
+        options: fields of `visa.checkpoints.options.LoadOptions`, in place of the preset's.
+
+    Raises:
+        InputError: an unknown system, option or setting; no checkpoint, or one that cannot be used.
+        DownloadError.
+    """
+    segment, reason, sample, propagate = (
+        preset[stage] for stage in ("segment", "reason", "sample", "propagate")
+    )
+    system = reason["system"]
+    if system not in REASONERS:
+        raise InputError(f"reason.system must be {' or '.join(REASONERS)}, not {system!r}")
+    xmem = xmem or propagate["xmem"]
+    frames = segment["frames"]
+    if xmem is None and frames != "all":
+        raise InputError(
+            f"masks of the {frames} frames have to be carried on: propagate.xmem must name XMem's weights"
+        )
+    if xmem is not None and frames == "all":
+        frames = "dense"  # what is carried on need not be drawn everywhere
+    settings = AnswerSettings(
+        answer=answer or reason["answer"],
+        forced_answer=reason["forced_answer"],
+        max_new_tokens=reason.get("max_new_tokens", AnswerSettings.max_new_tokens),
+        frames=frames,
+        threshold=segment["threshold"],
+    )
+    sampler = build_sampler(sample)
+    options_of(preset, device, **options)
+
+    # What is small and may be missing comes before what is large.
+    where = locate(where) if where is not None else find_checkpoint(preset, folder)
+    propagator = None
+    if xmem is not None and where is not None:
+        beside = where if where.is_dir() else where.parent
+        xmem = folder / xmem if (folder / xmem).is_file() else xmem
+        network = read_xmem(xmem, beside).requires_grad_(False).to(device)
+        encoder = ImageEncoder(network, propagate.get("short_side", SHORT_SIDE))
+        propagator = Propagator(network, MEMORY[frames], encoder)
+    loaded = load_preset(name, preset, where=where, device=device, **options)
+    reasoner = REASONERS[system](name, loaded.model, loaded.tokenizer, settings)
+    return Segmenter(reasoner, propagator, sampler)

@@ -8,6 +8,7 @@ from typing import Any
 
 from dataset.errors import DatasetError
 
+MAX_DIGITS = 20
 MAX_NAME_BYTES = 255  # of one part of a path, on all usual file systems
 
 
@@ -105,6 +106,13 @@ def text_field(record: Any, key: str, where: str) -> str:
     if not isinstance(value, str):
         raise DatasetError(f"{where}: expected {key}, a text, got {shortened(value)}")
     return value
+
+
+def whole_number(value: Any) -> int | None:
+    """A number from 0 on, which may be written as text; None if it is none."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < MAX_DIGITS:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def safe_name(name: Any, where: str, *, nested: bool = True) -> str:

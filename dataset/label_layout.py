@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 
 from dataset.clip import Clip, Expression, FrameFiles
 from dataset.errors import DatasetError
-from dataset.json_files import dictionary, field, plain_names, read_json, safe_name, shortened, text_field
+from dataset.json_files import (
+    dictionary,
+    field,
+    plain_names,
+    read_json,
+    safe_name,
+    shortened,
+    text_field,
+    whole_number,
+)
 from dataset.masks import read_label_map
 from dataset.reader import Reader
 
@@ -117,11 +126,10 @@ def object_number(value: Any, where: str) -> int:
     Raises:
         DatasetError: It is no number above 0, which is the background's.
     """
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    number = whole_number(value)
+    if number is None or number < 1:
         raise DatasetError(f"{where}: expected an object's number from 1 on, got {shortened(value)}")
-    return value
+    return number
 
 
 @lru_cache(maxsize=CACHED_FRAMES)

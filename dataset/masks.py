@@ -70,7 +70,7 @@ def decode_rle(rle: Any, size: tuple[int, int], where: str) -> NDArray[np.bool_]
         raise DatasetError(f"{where}: expected counts, a compressed text, got {shortened(counts)}", BROKEN)
     from pycocotools import mask as coco_mask
 
-    counts = counts.encode() if isinstance(counts, str) else counts
+    counts = counts.encode(errors="surrogatepass") if isinstance(counts, str) else counts
     # pycocotools leaves what the runs do not reach uninitialised, so that must not get there
     if _num_pixels(counts) != size[0] * size[1]:
         raise _not_filled(size, where)

@@ -26,7 +26,16 @@ from numpy.typing import NDArray
 
 from dataset.clip import FRAME_SUFFIXES, Clip, Expression, FrameFiles
 from dataset.errors import DatasetError
-from dataset.json_files import dictionary, field, plain_names, read_json, safe_name, shortened, text_field
+from dataset.json_files import (
+    dictionary,
+    field,
+    plain_names,
+    read_json,
+    safe_name,
+    shortened,
+    text_field,
+    whole_number,
+)
 from dataset.masks import read_label_map
 from dataset.reader import Reader
 
@@ -73,16 +82,16 @@ class ReasonVos(Reader):
     def _expression(self, key: str, record: Any, start: str, is_sent: Any, where: str) -> Expression:
         where = f"{where}, expression {key!r}"
         record = dictionary(record, where)
-        number = field(record, "obj_id", where)
-        if not str(number).isdigit():
-            raise DatasetError(f"{where}: expected obj_id, a number, got {shortened(number)}")
+        number = whole_number(field(record, "obj_id", where))
+        if number is None:
+            raise DatasetError(f"{where}: expected obj_id, a number, got {shortened(record['obj_id'])}")
         is_sent = record.get("is_sent", is_sent)
         return Expression(
             id=safe_name(str(record.get("exp_id", key)), where, nested=False),
             text=text_field(record, "exp_text", where),
             kind="reasoning",
             aspect=None if is_sent is None else "sentence" if _is_true(is_sent) else "phrase",
-            object_ids=(int(number),),
+            object_ids=(number,),
             annotation_ids=(f"{start}_{number}",),
         )
 

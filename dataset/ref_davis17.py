@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from dataset.clip import Clip, Expression, frames_in
 from dataset.errors import DatasetError
-from dataset.json_files import read_text, safe_name, shortened
+from dataset.json_files import read_text, safe_name, shortened, whole_number
 from dataset.label_layout import LabelReader, object_number
 
 NUM_ANNOTATORS = 4
@@ -90,24 +90,23 @@ class RefDavis17(LabelReader):
 
     def _clip(self, name: str, record: Any, objects: dict[str, Any] | None) -> Clip:
         expressions = record.get("expressions") if isinstance(record, dict) else None
-        if isinstance(expressions, dict) and all(map(_is_number, expressions)):
+        if isinstance(expressions, dict):
             # four of an object follow each other by number, whatever their order in the file
-            record = {
-                **record,
-                "expressions": dict(sorted(expressions.items(), key=lambda item: int(item[0]))),
-            }
+            keys = sorted(expressions, key=lambda key: whole_number(key) or 0)
+            record = {**record, "expressions": {key: expressions[key] for key in keys}}
         return super()._clip(name, record, objects)
 
     def _expression(self, key: str, record: Any, where: str, known: list[str] | None) -> Expression:
         expression = super()._expression(key, record, where, known)
-        if not _is_number(key):
+        number = whole_number(key)
+        if number is None:
             raise DatasetError(f"{where}: expected expressions numbered from 0 on, got {shortened(key)}")
-        return replace(expression, annotator=int(key) % NUM_ANNOTATORS)
+        return replace(expression, annotator=number % NUM_ANNOTATORS)
 
     def _spoken(self, path: Path) -> dict[str, list[tuple[int, str]]]:
         """One text file: for every video its lines as (object, words), by object."""
         lines = defaultdict(list)
-        items = ((number, line, path) for number, line in enumerate(read_text(path).splitlines(), 1))
+        items = ((number, line, path) for number, line in enumerate(read_text(path).split("\n"), 1))
         for video, number, words in self._each((item for item in items if item[1].strip()), _line):
             lines[video].append((number, words))
         # sorted as the converter sorts, by the number's digits, so that ids agree: 1, 10, 2
@@ -129,10 +128,6 @@ class RefDavis17(LabelReader):
                 expressions[str(len(expressions))] = {"exp": words, "obj_id": number}
         frames = frames_in(self.frames_path / name, where)
         return self._clip(name, {"frames": frames, "expressions": expressions}, None)
-
-
-def _is_number(key: str) -> bool:
-    return key.isascii() and key.isdigit()
 
 
 def _line(number: int, line: str, path: Path) -> tuple[str, int, str]:

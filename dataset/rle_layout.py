@@ -27,6 +27,8 @@ from dataset.masks import decode_segmentation
 from dataset.reader import Reader
 from dataset.sample import Kind
 
+MAX_SIDE = 1 << 16  # no video is larger: beyond, the number is a slip that would fill the memory
+
 
 class RleReader(Reader):
     """A data set of that layout. The mask file is read when the first mask is asked for."""
@@ -52,7 +54,7 @@ class RleReader(Reader):
         if "height" not in record and "width" not in record:
             return None
         size = record.get("height"), record.get("width")
-        if not all(isinstance(side, int) and side > 0 for side in size):
+        if not all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in size):
             raise DatasetError(f"{where}: expected height and width in pixels, got {shortened(list(size))}")
         return size
 

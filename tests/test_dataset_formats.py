@@ -114,7 +114,7 @@ def test_broken_pictures_of_masks_are_named(tmp_path, write, folder, spoil, mess
     ("number", "message"),
     [
         ("3", r"expression '0': object 3 is not among 1, 2 of .*meta\.json"),
-        ("0", "an object's number from 1 on, got 0"),
+        ("0", "an object's number from 1 on, got '0'"),
         ("one", "an object's number from 1 on, got 'one'"),
         (None, "an object's number from 1 on, got None"),
     ],

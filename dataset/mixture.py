@@ -137,7 +137,19 @@ class Mixture:
         Raises:
             DatasetError: Its group gives nothing but broken clips, or none with a question.
         """
-        return self._attempt(index, self._load)
+        return self.made(index, lambda sample: sample)
+
+    def made(self, index: int, make: Callable[[MixedSample], Made]) -> Made:
+        """What `make` makes of sample number `index`.
+
+        Args:
+            index: As for `sample`.
+            make: May raise DatasetError too: the clip then counts as broken, and another takes its place.
+
+        Raises:
+            DatasetError: As for `sample`.
+        """
+        return self._attempt(index, lambda draw: make(self._load(draw)))
 
     def _attempt(self, index: int, finish: Callable[[Draw], Made]) -> Made:
         if index < 0:

@@ -290,6 +290,19 @@ def test_a_broken_clip_is_noted_and_another_takes_its_place(tmp_path: Path) -> N
         mixture.sample(7)
 
 
+def test_what_cannot_be_made_of_a_sample_is_replaced_too(root: Path, tmp_path: Path) -> None:
+    groups = {"rvos": {"weight": 1, "sources": {"mevis": 1}}}
+    mixture = make(tmp_path, root, {"groups": groups})
+
+    def refuse_short(sample) -> str:
+        if sample.draw.name == "short":
+            raise DatasetError("too short")
+        return sample.draw.name
+
+    assert {mixture.made(index, refuse_short) for index in range(40)} == {"long", "other/middle"}
+    assert {str(fault) for fault in mixture.faults} == {"too short"}
+
+
 def test_missing_data_sets(root: Path, tmp_path: Path) -> None:
     groups = {**TINY["groups"], "more": {"weight": 1, "sources": {"lv_vis": 1, "revos": 1}}}
     with pytest.raises(DatasetError, match=r"lv_vis: .*; revos: "):

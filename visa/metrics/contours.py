@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from visa.metrics.bit_planes import BitPlanes
 from visa.metrics.disc import MAX_STEPPED_RADIUS, within
-from visa.metrics.mask_input import binary_masks
+from visa.metrics.mask_input import binary_frames
 
 
 def contour_accuracy(
@@ -49,13 +49,10 @@ def contour_accuracy(
             "tolerance must be 0 or more: a fraction of the diagonal below 1, pixels from 1 on; "
             f"got {tolerance}"
         )
-    true, predicted, ignored = binary_masks(gt, pred, void=void)
-    if ignored is not None:
-        true, predicted = true & ~ignored, predicted & ~ignored
-    height, width = true.shape[1:]
+    height, width = np.asarray(gt).shape[-2:] if np.ndim(gt) >= 2 else (1, 1)  # else it is refused below
     radius = tolerance if tolerance >= 1 else math.ceil(tolerance * math.sqrt(height**2 + width**2))
     radius = min(radius, height + width)  # no two pixels are farther apart
-    values = [_contour_f(a, b, radius) for a, b in zip(true, predicted, strict=True)]
+    values = [_contour_f(true, predicted, radius) for true, predicted in binary_frames(gt, pred, void)]
     return np.array(values, dtype=np.float64)
 
 

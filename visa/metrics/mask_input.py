@@ -5,6 +5,8 @@ Legend: T frames, H W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -32,6 +34,23 @@ def binary_masks(
     third = None if extra is None else _bool(name, extra, sums=name == "foreground")
     _same_shape({"gt": true, "pred": predicted, **({} if third is None else {name: third})})
     return true, predicted, third
+
+
+def binary_frames(
+    gt: ArrayLike, pred: ArrayLike, void: ArrayLike | None = None
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """As `binary_masks`, a frame at a time, which spares the memory to be gone through again and again.
+
+    Yields:
+        The two masks of each frame, bool [H, W], without the void pixels.
+    """
+    given = {"gt": gt, "pred": pred} | ({} if void is None else {"void": void})
+    arrays = {name: _frames(name, value) for name, value in given.items()}
+    _same_shape(arrays)
+    frames = [_one_by_one(name, array, sums=name == "gt") for name, array in arrays.items()]
+    for true, predicted, *ignored in zip(*frames, strict=True):
+        kept = ~ignored[0] if ignored else None
+        yield (true, predicted) if kept is None else (true & kept, predicted & kept)
 
 
 def raw_masks(gt: ArrayLike, pred: ArrayLike, foreground: ArrayLike | None = None) -> list[NDArray[np.uint8]]:
@@ -90,14 +109,26 @@ def _bytes_as_bool(name: str, array: NDArray[np.uint8], sums: bool) -> NDArray[n
     highest = array.max()
     if highest <= 1:
         return array.view(bool)
-    if highest == 255:
-        signed = array.view(np.int8)  # 255 is -1 then, so that all other values lie outside of -1..0
-        allowed = signed.min() >= -1 and signed.max() <= 0
-    else:
-        allowed = sums
-    if not allowed:
+    if highest < 255 and sums:
+        return array != 0
+    negated = np.negative(array)  # 255 becomes 1, and whatever else is not 0 more than that
+    if negated.max() > 1:
         _refuse(name, array)
-    return array != 0
+    return negated.view(bool)
+
+
+def _one_by_one(name: str, array: np.ndarray, sums: bool) -> Iterator[NDArray[np.bool_]]:
+    if array.dtype != np.uint8:
+        yield from _bool(name, array, sums)
+        return
+    written_as: set[bool] = set()  # whether as 255; all frames must agree
+    for frame in array:
+        highest = frame.max()
+        if highest:
+            written_as.add(bool(highest == 255))
+        if len(written_as) > 1:
+            _refuse(name, array)
+        yield _bytes_as_bool(name, frame, sums)
 
 
 def _refuse(name: str, array: np.ndarray) -> None:

@@ -1,16 +1,21 @@
-"""Train from a recipe: what `python train_ds.py` does.
+"""Train from a recipe: what `python train_ds.py` and `deepspeed train_ds.py` do.
 
-python train_ds.py --config train/embedded [key=value ...]
+python train_ds.py --config train/smoke [key=value ...]
+deepspeed [--hostfile HOSTS] train_ds.py --config train/visa-7b [key=value ...]
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from visa.commands.output import complain
 from visa.errors import DownloadError, InputError
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
+STOPPED = 128 + 15  # by SIGTERM, after saving
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -18,15 +23,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="train_ds.py", description="Train a system from a recipe.")
     parser.add_argument("--config", required=True, metavar="PRESET_OR_FILE", help="such as train/embedded")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="change a setting of the recipe")
+    # The deepspeed launcher gives it to every process; the environment says the same.
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 done, 1 failed, 2 bad usage."""
-    options = build_parser().parse_args(arguments)
+    """Run the command; 0 done, 1 failed, 2 bad usage, 143 stopped by SIGTERM after saving."""
+    options = build_parser().parse_intermixed_args(arguments)
     try:
-        from visa.training.recipe import read_recipe
+        from visa.training.engine.settings import is_engine_recipe, read_settings
+        from visa.training.recipe import open_recipe, read_recipe
 
+        if is_engine_recipe(open_recipe(options.config)):
+            return _train_published(read_settings(options.config, options.settings))
         recipe = read_recipe(options.config, options.settings)
         from visa.training.embedded import train_embedded
 
@@ -37,6 +47,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (DownloadError, OSError) as error:
         complain(error)
         return FAILED
+    return DONE
+
+
+def _train_published(settings: Any) -> int:
+    from visa.training.batches.faults import DataError
+    from visa.training.engine.faults import TrainingError
+    from visa.training.engine.run import train
+
+    # DeepSpeed tells every step of its own starting.
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    try:
+        outcome = train(settings)
+    except (TrainingError, DataError) as error:
+        complain(error)
+        return FAILED
+    if not outcome.finished:
+        return STOPPED
+    if outcome.folder != Path(settings.out):
+        print(f"wrote {outcome.folder}")
     return DONE
 
 

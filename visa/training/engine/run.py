@@ -1,0 +1,148 @@
+"""A whole run of a published system: start, or go on, until the last step; then export."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from visa.checkpoints.options import DTYPES
+from visa.training.engine.batch import BatchReader
+from visa.training.engine.checkpoints import Checkpoints, Progress
+from visa.training.engine.driver import Driver, TrainState
+from visa.training.engine.export import export
+from visa.training.engine.faults import TrainingError, is_out_of_memory, told_out_of_memory
+from visa.training.engine.flops import measured_peak
+from visa.training.engine.loop import Trainer
+from visa.training.engine.provenance import write_provenance
+from visa.training.engine.ranks import Ranks, join_ranks, launched_by_deepspeed, leave_ranks
+from visa.training.engine.readers import data_settings, open_data
+from visa.training.engine.report import Report
+from visa.training.engine.settings import TrainSettings, identity
+from visa.training.engine.start import Start, build_start, find_start
+from visa.training.engine.step import TrainingStep
+from visa.training.engine.trainables import choose_trained, parameter_table
+from visa.training.engine.validation import Score, validate
+from visa.training.published_objective import LossWeights
+
+EXPORT = "export"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. finished: False if SIGTERM came. folder: what `visa.load` takes, or the run's own."""
+
+    finished: bool
+    folder: Path
+
+
+def train(settings: TrainSettings, device: str | None = None) -> Outcome:
+    """Train as the settings say; a run that was broken off goes on from its last checkpoint.
+
+    Args:
+        device: "cpu" or "cuda"; by default the GPU if there is one.
+
+    Raises:
+        InputError: settings, checkpoint or data are not as they should be.
+        TrainingError: the run cannot go on.
+    """
+    data_settings(settings.data)
+    ranks = join_ranks(device)
+    try:
+        return _train(settings, ranks)
+    finally:
+        leave_ranks()
+
+
+def _train(settings: TrainSettings, ranks: Ranks) -> Outcome:
+    accumulation = settings.accumulation(ranks.count)
+    out = Path(settings.out)
+    out.mkdir(parents=True, exist_ok=True)
+    where = find_start(settings.model, out, ranks)
+    start = build_start(settings.model, where, str(ranks.device))
+    choose_trained(start.model, settings.trained)
+    if settings.model.gradient_checkpointing:
+        start.model.language.gradient_checkpointing_enable({"use_reentrant": False})
+    if ranks.is_first:
+        print(parameter_table(start.model), flush=True)
+    reader = _reader(settings, start, ranks, settings.data, settings.seed)
+    checkpoints = Checkpoints(
+        out / "checkpoints", settings.checkpoints.keep, identity(settings), reader.fingerprint
+    )
+    state, progress = checkpoints.load() or (None, Progress())
+    if ranks.is_first:
+        write_provenance(out, settings, ranks, reader.fingerprint, progress.step)
+        if state is not None:
+            print(f"going on from step {progress.step}", flush=True)
+    ranks.wait()
+    weights = LossWeights(settings.loss.text, settings.loss.bce, settings.loss.dice)
+    step = TrainingStep(start.model.to(ranks.device), weights)
+    driver = _driver(step, settings, ranks, accumulation, state)
+    report = Report(out, settings, ranks, progress.step)
+    trainer = Trainer(
+        step, driver, reader, settings, ranks, checkpoints, report,
+        progress=progress,
+        validate=lambda number: _validate(settings, start, driver, ranks, out, number),
+        peak=_peak(settings, ranks),
+    )  # fmt: skip
+    try:
+        finished = trainer.run()
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise TrainingError(told_out_of_memory(settings, trainer.progress.step + 1)) from error
+        raise
+    finally:
+        report.close()
+    folder = out
+    if finished and settings.export:
+        folder = out / EXPORT
+        if ranks.is_first:
+            best = trainer.progress.best
+            chosen = best[1] if best else None
+            export(settings, where, checkpoints.load(chosen)[0], folder)
+    if ranks.is_first and (broken := getattr(reader, "broken", None)):
+        print(
+            f"visa: {len(broken)} broken samples were left out: {', '.join(list(broken)[:5])}",
+            file=sys.stderr,
+        )
+    return Outcome(finished, folder)
+
+
+def _driver(
+    step: TrainingStep, settings: TrainSettings, ranks: Ranks, accumulation: int, state: TrainState | None
+) -> Driver:
+    if launched_by_deepspeed():
+        from visa.training.engine.deepspeed_driver import DeepSpeedDriver
+
+        return DeepSpeedDriver(step, settings, ranks, accumulation, state)
+    from visa.training.engine.plain_driver import PlainDriver
+
+    return PlainDriver(step, settings, ranks, accumulation, state)
+
+
+def _reader(settings: TrainSettings, start: Start, ranks: Ranks, data: dict, seed: int) -> BatchReader:
+    return open_data(
+        data,
+        system=start.system,
+        tokenizer=start.tokenizer,
+        clip_size=start.model.tower.image_size,
+        sam_size=start.model.visual_model.image_size,
+        rank=ranks.rank,
+        world_size=ranks.count,
+        batch_size=settings.batch.videos,
+        seed=seed,
+    )
+
+
+def _validate(
+    settings: TrainSettings, start: Start, driver: Driver, ranks: Ranks, out: Path, number: int
+) -> Score:
+    """The first batches of the validation's own reader, opened anew so that they are the same each time."""
+    wanted = settings.validation
+    reader = iter(_reader(settings, start, ranks, wanted.data or settings.data, settings.seed))
+    batches = (next(reader) for _ in range(wanted.batches))
+    return validate(driver, batches, ranks, wanted.pictures, out / "pictures" / f"step-{number:06d}")
+
+
+def _peak(settings: TrainSettings, ranks: Ranks) -> float:
+    if settings.report.peak_teraflops:
+        return settings.report.peak_teraflops * 1e12
+    return measured_peak(ranks.device, DTYPES[settings.model.precision])

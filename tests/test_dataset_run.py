@@ -178,4 +178,7 @@ def test_bad_data_sets_end_in_one_line(revos, tmp_path, capsys):
     tiny_image_sets.write_llava(tmp_path)
     assert run(tmp_path, tmp_path / "out", name="llava_instruct") == 2
     assert "answered in words" in capsys.readouterr().err
+    root = tiny_video_datasets.write_mevis(tmp_path / "mevis", "valid").root
+    assert run(root, tmp_path / "out", "--split", "valid", "--evaluate", name="mevis") == 2
+    assert "not public; leave it out" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

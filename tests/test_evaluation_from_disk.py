@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 
 import numpy as np
@@ -89,6 +90,30 @@ def test_legacy_columns_follow_the_values_of_the_files(revos, tmp_path):
         score(tmp_path / "1", "mevis", revos, legacy=True)
 
 
+def test_legacy_is_the_scripts_own_arithmetic(revos, tmp_path):
+    """On bytes, an expression's instances summed, two decimals of a percent each, then the kinds' means."""
+    predictions = write_predictions(tmp_path / "out", "revos", revos, change=moved)
+    reader = open_dataset("revos", revos)
+    columns = {kind: {"A": [], "R": [], "J": []} for kind in ("referring", "reasoning")}
+    for clip in reader:
+        foreground = reader.foreground(clip).astype(np.uint8)
+        for expression in clip.expressions:
+            if expression.kind == "absent":
+                continue
+            gt = sum(reader.annotation(clip, key).astype(np.uint8) for key in expression.annotation_ids)
+            pred = np.roll(gt > 0, 2, axis=2).astype(np.uint8) * np.uint8(255)
+            wrong = ((np.uint8(1) - gt) * pred).sum(axis=(1, 2)).astype(float)
+            r = np.maximum(1 - wrong / (foreground.sum(axis=(1, 2)) + 1e-6), 0)
+            found = columns[expression.kind]
+            found["A"].append(round(100 * (gt == pred).mean(axis=(1, 2)).mean(), 2))
+            found["R"].append(round(100 * r.mean(), 2))
+            found["J"].append(round(100 * metrics.region_similarity(gt, pred).mean(), 2))
+    overall = lines(score(predictions, "revos", revos, legacy=True))["overall"].values
+    for name, measure in (("A", "A legacy"), ("R", "R legacy"), ("J", "J")):
+        expected = np.mean([np.mean(found[name]) for found in columns.values()])
+        assert 100 * overall[measure] == pytest.approx(expected, abs=1e-9)
+
+
 def test_ref_davis_paints_objects_over_each_other_and_pairs_them(tmp_path):
     root = tiny_video_datasets.write_ref_davis17(tmp_path / "davis").root
 
@@ -140,6 +165,61 @@ def test_images_are_scored_by_giou_and_ciou(tmp_path):
     outcome = score(predictions, "reason_seg", tmp_path, split="train")
     assert 0 < lines(outcome)["overall"].values["cIoU"] < 1
     assert outcome.worst(1)[0].video == clip.name
+
+
+def test_phrases_about_nothing_count_by_whether_something_is_drawn(tmp_path):
+    tell = tiny_image_sets.sentences
+    records = [
+        {"image_id": 1, "ann_id": [11, 12], "split": "val", "sentences": tell(0, "all cups", "cups")},
+        {"image_id": 1, "ann_id": [-1], "split": "val", "sentences": tell(2, "the dodo", "a unicorn")},
+    ]
+    tiny_image_sets.write_refer(tmp_path, "grefcoco", "grefs(unc).json", records)
+
+    def answer(clip, expression, truth):
+        return {"all cups": truth, "cups": truth & False, "the dodo": truth, "a unicorn": truth | True}[
+            expression.text
+        ]
+
+    predictions = write_predictions(tmp_path / "out", "grefcoco", tmp_path, "val", answer)
+    values = lines(score(predictions, "grefcoco", tmp_path, split="val"))["overall"].values
+    assert (values["N-acc"], values["T-acc"]) == (0.5, 0.5)
+    assert values["gIoU"] == 0.5
+    clip = open_dataset("grefcoco", tmp_path, "val")[0]
+    size, cups = clip.height * clip.width, int(clip.target(clip.expressions[0]).sum())
+    assert values["cIoU"] == pytest.approx(cups / (2 * cups + size))
+
+
+def test_a_video_without_frames_is_named(tmp_path):
+    for name in ("revos", "ref_davis17"):
+        tiny = getattr(tiny_video_datasets, f"write_{name}")(tmp_path / name)
+        predictions = write_predictions(tmp_path / "out" / name, name, tiny.root)
+        meta = json.loads(tiny.meta.read_text(encoding="utf-8"))
+        video = next(iter(meta["videos"]))
+        meta["videos"][video]["frames"] = []
+        tiny.meta.write_text(json.dumps(meta), encoding="utf-8")
+        outcome = score(predictions, name, tiny.root)
+        assert not outcome.complete
+        assert any(video in line for line in outcome.complaints())
+        assert any(row.values for row in outcome.rows)
+        assert lines(outcome)["overall"].values["J"] == 1
+
+
+def test_a_file_is_no_folder_of_masks(revos, tmp_path):
+    predictions = write_predictions(tmp_path / "out", "revos", revos)
+    clip = open_dataset("revos", revos)[0]
+    shutil.rmtree(predictions / clip.name / "0")
+    (predictions / clip.name / "0").write_bytes(b"")
+    assert "is a file: expected a folder" in score(predictions, "revos", revos).rows[0].fault
+
+
+def test_a_worker_that_is_killed_ends_in_one_line(revos, tmp_path, capsys, monkeypatch):
+    from visa.evaluation import from_disk
+
+    predictions = write_predictions(tmp_path / "out", "revos", revos)
+    monkeypatch.setattr(from_disk, "_score_clip", lambda job, index: os._exit(9))
+    assert run(predictions, "revos", revos, "--processes", "2") == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "fewer --processes" in line
 
 
 def test_workers_give_what_one_process_gives(revos, tmp_path):

@@ -55,6 +55,11 @@ def run_dataset(options: argparse.Namespace, load: Callable[[str], Any]) -> int:
                 + (f": {reader.skipped[0]}" if reader.skipped else "")
             )
         refuse_talk(options.dataset, reader)
+        if options.evaluate and not reader.has_masks:
+            raise InputError(
+                f"--evaluate: the masks of {options.dataset} {reader.split} are not public; leave it out, and "
+                "pack the answers for the server with: python -m visa.evaluation ... --submission out.zip"
+            )
         output = prepare_output(options.output)
         run = _Run(reader, output, _begin(output, options, reader))
         if run.waiting():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from dataset.reader import Reader
@@ -114,10 +116,17 @@ def _each(job: Job, processes: int) -> Iterator[tuple[int, list[Scored]]]:
     # Forked workers share what the reader holds in memory; elsewhere each reads it again.
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
     context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(job,)) as pool:
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(job,))
+    try:
         waiting = {pool.submit(_score_here, index): index for index in indices}
         for done in as_completed(waiting):
             yield waiting[done], done.result()
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            "a process that scored was ended from outside; if memory ran out, give fewer --processes"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _read_masks_once(reader: Reader) -> None:
@@ -134,6 +143,7 @@ def _read_masks_once(reader: Reader) -> None:
 
 def _begin(job: Job) -> None:
     global _job  # noqa: PLW0603
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupted worker has nothing to say
     _job = job
 
 

@@ -56,6 +56,8 @@ class Predictions:
             raise PredictionError(f"two predictions for one expression: {places[0]} and {places[1]}")
         (place,) = places
         if place.is_file():
+            if place.suffix != ".png":
+                raise PredictionError(f"{place} is a file: expected a folder with a PNG for each frame")
             return PredictedMasks(clip, (place,), None)
         files = _frames_in(place, clip.frame_names)
         if not files and (place / RESULT_NAME).is_file():

@@ -68,6 +68,8 @@ class RefDavis17Protocol(Protocol):
         return [*lines, Line("overall", None, overall)]
 
     def _score_annotator(self, reader, clip, asked, predictions, allow_missing) -> list[Scored]:
+        if not clip.frame_names:
+            raise ValueError(f"video {clip.name!r} has no frames: expected one or more")
         found, faults = zip(*(_find_whole(clip, item, predictions) for item in asked), strict=True)
         if any(faults) and not allow_missing:
             # The objects are painted and paired together, so one that is missing spoils the others.

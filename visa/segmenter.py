@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from visa.anchored_propagation import propagate_anchored
 from visa.propagation import Propagator
 from visa.questions import clean_question
 from visa.reasoning import DrawnFrames, Reasoner
@@ -125,4 +126,4 @@ class Segmenter:
         }
         if len(drawn.frames) == 1:
             return self.propagator.propagate(viewing.video, drawn.frames[0], drawn.masks[:, 0], **shared)
-        return self.propagator.propagate_anchored(viewing.video, drawn.frames, drawn.masks, **shared)
+        return propagate_anchored(self.propagator, viewing.video, drawn.frames, drawn.masks, **shared)

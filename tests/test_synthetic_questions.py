@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from dataset.synthetic import lexicon_gloss, people, questions_wording
 from dataset.synthetic.lexicon import default_lexicon, is_held_out
 from dataset.synthetic.questions import ask, ask_where
+from dataset.synthetic.questions_scenery import DOINGS, mention
 from dataset.synthetic.scene import COLOURS, MOTIONS, Scene, SceneObject
 from dataset.synthetic.text_questions import KINDS, draw
 
@@ -108,6 +109,7 @@ def bearing(noun: str, scene: Scene) -> list[SceneObject]:
     ]
 
 
+PREPOSITIONS = "on|along|over|across|in|by|near|beside|behind|in front of|next to|against"
 scenes = st.integers(min_value=0, max_value=10**6)
 
 
@@ -154,13 +156,23 @@ def test_colours_are_those_of_the_scene(seed):
     scene, turns = turns_of(seed)
     for turn in turns:
         match = re.search(
-            rf"\b(?:the )?({'|'.join(COLOURS)}) ([a-z ]+?)(?: in th.*|[.?]|$)", turn.question.lower()
+            rf"\b(?:the )?({'|'.join(COLOURS)}) ([a-z ]+?)"
+            rf"(?: (?:{'|'.join(DOINGS)}|{PREPOSITIONS}) .*|[.?]|$)",
+            turn.question.lower(),
         )
         if turn.aspect != "colour" or match is None:
             continue
         colour = match[1]
         fitting = [thing.id for thing in bearing(match[2], scene) if thing.colour in (colour, None)]
         assert sorted(turn.object_ids) == fitting, turn.question
+
+
+@settings(max_examples=25, deadline=None)
+@given(scenes)
+def test_surroundings_say_nothing_of_what_is_there(seed):
+    phrase = mention(np.random.default_rng(seed), doing=seed % 2 == 0)
+    assert re.fullmatch(rf"(?:(?:{'|'.join(DOINGS)}) )?(?:{PREPOSITIONS}) the [a-z-]+(?: [a-z-]+)?", phrase)
+    assert not set(phrase.split()) & set(COLOURS)
 
 
 @settings(max_examples=25, deadline=None)

@@ -127,7 +127,7 @@ def mismatch(view: View, rng: np.random.Generator) -> Missing | None:
     target = int(rng.integers(len(view.objects)))
     options = [option for option in referring.nouns(view, target) if option[1] in ("name", "kind", "any")]
     noun, _, truth = wording.pick(rng, options)
-    aspect = wording.pick(rng, ("colour", "motion", "compound"))
+    aspect = wording.pick(rng, ("colour", "motion", "compound", "compound"))
     if aspect == "compound":
         return _wrong_company(view, rng, target)
     modifiers = {

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dataset.synthetic import questions_scenery
 from dataset.synthetic import questions_wording as wording
 from dataset.synthetic.questions_modifiers import Modifier, colours, motions, phrases
 from dataset.synthetic.questions_view import Truth, View, both, meant
@@ -91,8 +92,12 @@ def refer(view: View, rng: np.random.Generator, wanted: str = "") -> Claim | Non
 def word_reference(
     rng: np.random.Generator, noun: str, modifiers: list[Modifier], clause: str, person: bool
 ) -> str:
-    """A question or request for a noun with its modifiers."""
+    """A question or request for a noun with its modifiers, now and then with its surroundings."""
     draw = rng.random()
+    if not any(item.after for item in modifiers) and rng.random() < questions_scenery.SHARE:
+        where = questions_scenery.mention(rng, doing=not clause)
+        modifiers = [*modifiers, Modifier("scenery", (), after=where)]
+        clause = f"{clause} {where}" if clause else f"is {where}"
     if clause and draw < 0.4:
         if draw < 0.2:
             return wording.say(

@@ -16,6 +16,7 @@ from dataset.synthetic import questions_reasoning as reasoning
 from dataset.synthetic import questions_wording as wording
 from dataset.synthetic.lexicon import Concept, Lexicon, is_held_out
 from dataset.synthetic.lexicon_gloss import leaks
+from dataset.synthetic.questions_scenery import mention
 from dataset.synthetic.scene import COLOURS
 from dataset.synthetic.taxonomy import DROPPED, RENAMED
 
@@ -23,7 +24,7 @@ KINDS = {"fact": 0.36, "description": 0.22, "kind": 0.16, "name": 0.26}
 # How often a concept of a source is drawn: pictures show mostly the first four.
 SOURCES = {"c": 5.0, "p": 4.0, "e": 2.0, "i": 1.0, "w": 0.15}
 # Colours and places say nothing of what a thing is: a question means the same with and without them.
-COLOURED, PLACED = 0.2, 0.3
+COLOURED, PLACED = 0.2, 0.4
 PLACES = (
     "on the left", "on the right", "in the middle", "at the top", "at the bottom", "in the background",
     "in front", "moving to the left", "moving to the right", "that is standing still", "that moves",
@@ -163,5 +164,6 @@ def _request(rng: np.random.Generator, noun: str) -> str:
     if rng.random() < COLOURED:
         noun = f"{wording.pick(rng, COLOURS)} {noun}"
     if rng.random() < PLACED:
-        noun = f"{noun} {wording.pick(rng, PLACES)}"
+        where = wording.pick(rng, PLACES) if rng.random() < 0.4 else mention(rng, doing=True)
+        noun = f"{noun} {where}"
     return wording.say(rng, (*wording.REQUESTS, *wording.PLACES), np=f"the {noun}")

@@ -57,8 +57,8 @@ def run_dataset(options: argparse.Namespace, load: Callable[[str], Any]) -> int:
         refuse_talk(options.dataset, reader)
         if options.evaluate and not reader.has_masks:
             raise InputError(
-                f"--evaluate: the masks of {options.dataset} {reader.split} are not public; leave it out, and pack "
-                "the answers for the server with: python -m visa.evaluation ... --submission out.zip"
+                f"--evaluate: the masks of {options.dataset} {reader.split} are not public; leave it out, "
+                "and pack the answers for the server with: python -m visa.evaluation ... --submission out.zip"
             )
         output = prepare_output(options.output)
         run = _Run(reader, output, _begin(output, options, reader))

@@ -145,7 +145,16 @@ def test_help_names_the_commands(
 ) -> None:
     assert talk(monkeypatch, tmp_path / "out", ["/help"]) == 0
     said = capsys.readouterr().out
-    for command in ("/open PATH", "/help", "/quit"):
+    for command in (
+        "/open CLIP",
+        "/frame N",
+        "/show",
+        "/save DIR",
+        "/reset",
+        "/model NAME",
+        "/help",
+        "/quit",
+    ):
         assert command in said
 
 

@@ -15,11 +15,12 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Tracklet", "Video", "errors", "load", "metrics"]
+__all__ = ["ChatSession", "Tracklet", "Video", "errors", "load", "metrics"]
 
 # Public name -> (module, attribute in it); None stands for the module itself.
 _PUBLIC: dict[str, tuple[str, str | None]] = {
     "load": ("visa.loading", "load"),
+    "ChatSession": ("visa.chat_session", "ChatSession"),
     "Video": ("visa.video", "Video"),
     "Tracklet": ("visa.tracklet", "Tracklet"),
     "metrics": ("visa.metrics", None),

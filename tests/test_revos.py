@@ -134,13 +134,14 @@ def test_names_that_no_file_can_have_are_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("part", ["frames", "expressions"])
-def test_frame_and_expression_names_that_climb_are_refused(tmp_path, part):
+@pytest.mark.parametrize("name", ["../0", "sub/0"])
+def test_frame_and_expression_names_that_climb_are_refused(tmp_path, part, name):
     description = meta()
     record = description["videos"]["UVO/all/-fbscFfkh4M"]
     if part == "frames":
-        record["frames"] = ["../00000", *FRAMES[1:]]
+        record["frames"] = [name, *FRAMES[1:]]
     else:
-        record["expressions"]["../0"] = record["expressions"].pop("0")
+        record["expressions"][name] = record["expressions"].pop("0")
     with pytest.raises(ValueError, match="leads out of its folder"):
         revos.Revos(write(tmp_path / "set", description))
 

@@ -65,7 +65,7 @@ def render(picture: np.ndarray, kind: str, columns: int, rows: int, *, true_colo
     height, width = picture.shape[:2]
     columns = max(1, min(columns, MAX_COLUMNS, round(rows * CELL_ASPECT * width / height)))
     if kind == "blocks":
-        return _blocks(picture, columns, true_colour)
+        return _blocks(picture, columns, rows, true_colour)
     data = base64.b64encode(_png(picture))
     if kind == "iterm":
         size = f"width={columns};preserveAspectRatio=1"
@@ -89,12 +89,12 @@ def _png(picture: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _blocks(picture: np.ndarray, columns: int, true_colour: bool) -> str:
+def _blocks(picture: np.ndarray, columns: int, rows: int, true_colour: bool) -> str:
     """Upper half blocks: the foreground is the upper pixel's colour, the background the lower one's."""
     from PIL import Image
 
     height, width = picture.shape[:2]
-    rows = max(1, round(height / width * columns / CELL_ASPECT))
+    rows = max(1, min(rows, round(height / width * columns / CELL_ASPECT)))
     pixels = np.asarray(Image.fromarray(picture).resize((columns, 2 * rows), Image.Resampling.BOX))
     colour = _true_colour if true_colour else _xterm_colour
     lines = []

@@ -4,6 +4,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from visa.checkpoints.options import DTYPES
 from visa.training.engine.batch import BatchReader
 from visa.training.engine.checkpoints import Checkpoints, Progress
@@ -19,7 +21,7 @@ from visa.training.engine.report import Report
 from visa.training.engine.settings import TrainSettings, identity
 from visa.training.engine.start import Start, build_start, find_start
 from visa.training.engine.step import TrainingStep
-from visa.training.engine.trainables import choose_trained, parameter_table
+from visa.training.engine.trainables import checkpoint_activations, choose_trained, parameter_table
 from visa.training.engine.validation import Score, validate
 from visa.training.published_objective import LossWeights
 
@@ -57,10 +59,12 @@ def _train(settings: TrainSettings, ranks: Ranks) -> Outcome:
     out = Path(settings.out)
     out.mkdir(parents=True, exist_ok=True)
     where = find_start(settings.model, out, ranks)
+    # New weights (LoRA's, a base model's [SEG] head) are to be the same on all ranks and in every start.
+    torch.manual_seed(settings.seed)
     start = build_start(settings.model, where, str(ranks.device))
     choose_trained(start.model, settings.trained)
     if settings.model.gradient_checkpointing:
-        start.model.language.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(start.model.language)
     if ranks.is_first:
         print(parameter_table(start.model), flush=True)
     reader = _reader(settings, start, ranks, settings.data, settings.seed)
@@ -137,7 +141,8 @@ def _validate(
 ) -> Score:
     """The first batches of the validation's own reader, opened anew so that they are the same each time."""
     wanted = settings.validation
-    reader = iter(_reader(settings, start, ranks, wanted.data or settings.data, settings.seed))
+    # Other samples than are trained on, though from the same source where it has no other.
+    reader = iter(_reader(settings, start, ranks, wanted.data or settings.data, settings.seed + 1))
     batches = (next(reader) for _ in range(wanted.batches))
     return validate(driver, batches, ranks, wanted.pictures, out / "pictures" / f"step-{number:06d}")
 

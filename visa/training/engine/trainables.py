@@ -9,6 +9,7 @@ import warnings
 
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
+from transformers import PreTrainedModel
 
 from model.mllm.reasoning_model import ReasoningModel
 from visa.errors import InputError
@@ -85,6 +86,14 @@ def _add_lora(language: nn.Module, trained: TrainedSettings) -> None:
         # peft asks transformers by a name that transformers has since given up.
         warnings.simplefilter("ignore")
         inject_adapter_in_model(config, language)
+
+
+def checkpoint_activations(language: PreTrainedModel) -> None:
+    """Have the language model compute its activations again in the backward pass in place of keeping them."""
+    # transformers 5 has a new name for it.
+    name = "activation_checkpointing_enable"
+    enable = getattr(language, name, None) or language.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def parameter_table(model: nn.Module) -> str:

@@ -6,7 +6,7 @@ segment    [SEG] becomes SAM's prompt            both as visa/reasoning.py says
 propagate  XMem carries the mask both ways       visa/propagation.py
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,10 +70,22 @@ class Segmenter:
         progress: Progress | None = None,
     ) -> list[Tracklet]:
         """Answer several questions about one video, which is encoded once. See `segment`."""
+        return list(self.segment_each(video, questions, sampler=sampler, progress=progress))
+
+    def segment_each(
+        self,
+        video: Video | str | Path,
+        questions: Sequence[str],
+        *,
+        sampler: Sampler | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[Tracklet]:
+        """The answers of `segment_many`, each as soon as it is there, so that it can be kept at once."""
         video = video if isinstance(video, Video) else Video.open(video)
         questions = [clean_question(question) for question in questions]
         viewing = self._view(video)
-        return [self._answer(viewing, question, sampler or self.sampler, progress) for question in questions]
+        for question in questions:
+            yield self._answer(viewing, question, sampler or self.sampler, progress)
 
     def _view(self, video: Video) -> Viewing:
         """The viewing of the last video if it is the same one, so that a later question finds it encoded."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import visa
 from tests.synthetic_clips import write_clip
@@ -106,6 +108,8 @@ def test_bad_input_gets_one_line_and_the_conversation_goes_on(
         InputError("a frame is gone"),
         OSError(28, "No space left"),
         DownloadError("no network"),
+        RuntimeError("CUDA out of memory"),
+        MemoryError(),
         KeyboardInterrupt(),
     ],
 )
@@ -170,3 +174,126 @@ def test_the_clip_on_the_command_line_may_be_bad(
 ) -> None:
     assert talk(monkeypatch, tmp_path / "out", ["/quit"], tmp_path / "no.mp4") == 0
     assert "no such video" in capsys.readouterr().err
+
+
+def test_commands_with_nothing_or_nonsense_to_take(
+    clip: Path,
+    tmp_path: Path,
+    segmenter: FakeSegmenter,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("kept")
+    lines = [
+        "/show",
+        "/frame 0",
+        "/save there",
+        f"/open {clip}",
+        "/frame",
+        "/frame two",
+        f"/frame {'9' * 5000}",
+        "/frame -1",
+        "/frame 3",
+        "/save",
+        f"/save {tmp_path / 'new'}",
+        "the dog",
+        f"/save {tmp_path / 'full'}",
+        f"/save {clip}",
+        f"/open ~nobody-of-this-name/{'x' * 5000}",
+        "/opne x",
+    ]
+    assert talk(monkeypatch, tmp_path / "out", lines) == 0
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    complaints = [line for line in captured.err.splitlines() if line.startswith("error:")]
+    expected = [
+        "open a clip first",
+        "open a clip first",
+        "nothing to save yet",
+        "give a frame's number",
+        "not 'two'",
+        "give a frame's number",
+        "not '-1'",
+        "the clip has 0 to 2",
+        "give a folder",
+        "nothing to save yet",
+        "is not empty",
+        "is a file",
+        "cannot read",
+        "did you mean /open",
+    ]
+    assert len(complaints) == len(expected)
+    for complaint, words in zip(complaints, expected, strict=True):
+        assert words in complaint
+    assert not (tmp_path / "new").exists()
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("typed", ["'{}'", '"{}"', "{}"])
+def test_paths_as_people_type_them(
+    typed: str,
+    tmp_path: Path,
+    segmenter: FakeSegmenter,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clip = write_clip(tmp_path / "a strange -- clip's name.mp4", 2)
+    path = str(clip).replace("'", "\\'").replace(" ", "\\ ") if typed == "{}" else str(clip)
+    assert talk(monkeypatch, tmp_path / "out", [f"/open {typed.format(path)}", f"/open {clip}"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count("2 frame(s)") == 2, captured.err
+
+
+def test_the_frame_is_shown_with_the_answer_on_it(
+    clip: Path, tmp_path: Path, segmenter: FakeSegmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["/frame 2", "the dog", "/frame 2", "/reset", "/show"]
+    assert talk(monkeypatch, tmp_path / "out", lines, clip) == 0
+    folder = tmp_path / "out" / "clip"
+    bare, drawn = (np.asarray(Image.open(folder / at / "shown_00002.png")) for at in ("", "0"))
+    left = np.abs(bare.astype(int) - drawn)[:, :40].max(-1)
+    assert (left > 0).all()
+    assert np.array_equal(bare[:, 60:], drawn[:, 60:])
+    assert (folder / "shown_00001.png").exists(), "after a reset the middle frame is looked at"
+
+
+def test_control_codes_command_no_terminal(
+    tmp_path: Path,
+    segmenter: FakeSegmenter,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", 2).rename(tmp_path / "a\x1b]0;b\u202ec.mp4")
+    assert talk(monkeypatch, tmp_path / "out", ["the [bold]dog[/bold] :car:"], clip) == 0
+    said = capsys.readouterr().out
+    assert "a\\x1b]0;b\\u202ec: 2 frame(s)" in said
+    assert "\x1b" not in said
+    assert "Here: the (bold)dog(/bold) :car:." in said
+
+
+def test_tab_completes_commands_paths_and_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prompt_toolkit.completion import CompleteEvent
+    from prompt_toolkit.document import Document
+
+    from visa.commands.chat_input import CommandCompleter
+
+    (tmp_path / "my clips").mkdir()
+    (tmp_path / "my film.mp4").touch()
+    monkeypatch.chdir(tmp_path)
+    commands = {"/open": "CLIP", "/save": "DIR", "/show": "", "/model": "NAME", "/frame": "N"}
+    completer = CommandCompleter(commands, lambda: ["embedded", "visa-7b"])
+
+    def completed(text: str) -> list[str]:
+        found = completer.get_completions(Document(text), CompleteEvent())
+        return [text[: len(text) + one.start_position] + one.text for one in found]
+
+    assert completed("/s") == ["/save ", "/show"]
+    assert completed("/open my f") == ["/open my film.mp4"]
+    assert completed("/open 'my f") == ["/open 'my film.mp4"]
+    assert sorted(completed("/open my")) == ["/open my clips", "/open my film.mp4"]
+    assert completed("/save my") == ["/save my clips"]
+    assert completed(f"/open {tmp_path}/my f") == [f"/open {tmp_path}/my film.mp4"]
+    assert completed("/model v") == ["/model visa-7b"]
+    for text in ("", "the dog", "my", "open my", "/frame 1", "/nonsense m", "what is /op"):
+        assert completed(text) == []

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from visa.commands.chat_screen import Screen
 
 CONVERSATION_NAME = "conversation.json"
+# Of a frame's number.
+MAX_DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Chat:
 
     def take(self, line: str) -> bool:
         """Do what a line says; whether the conversation is over. What goes wrong costs one line on stderr."""
-        line = line.strip()
+        line = line.strip().replace("\0", "")
         if not line:
             return False
         if line.startswith("/"):
@@ -110,6 +112,9 @@ class Chat:
             complain(error)
         except OSError as error:
             complain(f"{error.filename or self._output}: {reason(error)}")
+        except (MemoryError, RuntimeError) as error:
+            # Too little memory for one question, most of all: the next may be a smaller one.
+            complain(f"the model failed: {error or type(error).__name__}")
         return False
 
     def stop(self, hint: str) -> None:
@@ -162,7 +167,7 @@ class Chat:
         self._screen.say(str(folder / "contact_sheet.png"), "dim")
 
     def _frame(self, argument: str) -> None:
-        if not argument.isdecimal():
+        if not argument.isdecimal() or len(argument) > MAX_DIGITS:
             raise InputError(f"give a frame's number, from 0: /frame N, not {argument!r}")
         self._session.go_to(int(argument))
         self._show("")

@@ -4,7 +4,8 @@
 
 The networks have VideoLISA's structure and frames (32 sparse and 4 dense ones of 336 pixels, 2336 visual
 tokens), random weights and few channels; SAM's prompt encoder and mask decoder have their real sizes. Every
-run opens the clip, an H.264 file of 854x480, anew. The best of the repeats counts.
+run opens the clip, an H.264 file of 854x480, anew. The best of the repeats counts, of the seconds and of the
+processor seconds, which a busy machine hardly changes.
 """
 
 from __future__ import annotations
@@ -36,29 +37,31 @@ def main(arguments: list[str] | None = None) -> int:
 
     segmenter = tiny_videolisa()
     print(f"{machine.describe()}\n")
-    print(f"| frames | one question, s | {options.questions} questions, s | ratio |")
-    print("| ---: | ---: | ---: | ---: |")
+    heads = ("frames", "one question, s", f"{options.questions} questions, s", "ratio")
+    print(f"| {' | '.join(heads)} | processor, s | processor, s | ratio |")
+    print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     ratios = []
     with tempfile.TemporaryDirectory() as folder:
         for count in options.frames:
             clip = write_clip(Path(folder) / f"{count}.mp4", count)
-            one = seconds(segmenter, clip, 1, options.repeats)
-            many = seconds(segmenter, clip, options.questions, options.repeats)
-            ratios.append(many / one)
-            print(f"| {count} | {one:.3f} | {many:.3f} | {many / one:.2f} |", flush=True)
+            wall, cpu = measure(segmenter, clip, options.questions, options.repeats)
+            ratios.append(min(pair[1] / pair[0] for pair in (wall, cpu)))
+            cells = (f"{one:.3f} | {many:.3f} | {many / one:.2f}" for one, many in (wall, cpu))
+            print(f"| {count} | {' | '.join(cells)} |", flush=True)
     return int(max(ratios) > MOST)
 
 
-def seconds(segmenter, clip: Path, num_questions: int, repeats: int) -> float:
-    """The shortest of the runs."""
+def measure(segmenter, clip: Path, num_questions: int, repeats: int) -> list[tuple[float, float]]:
+    """Seconds, and processor seconds, of the shortest runs with one question and with all, taken in turn."""
     questions = [f"the thing that is number {number}" for number in range(num_questions)]
     segmenter.segment_many(clip, questions[:1])
-    times = []
+    times = {1: [], num_questions: []}
     for _ in range(repeats):
-        start = time.perf_counter()
-        segmenter.segment_many(clip, questions)
-        times.append(time.perf_counter() - start)
-    return min(times)
+        for count, runs in times.items():
+            start = time.perf_counter(), time.process_time()
+            segmenter.segment_many(clip, questions[:count])
+            runs.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    return [tuple(min(run[clock] for run in runs) for runs in times.values()) for clock in (0, 1)]
 
 
 def write_clip(path: Path, num_frames: int) -> Path:

@@ -11,9 +11,10 @@ import torch
 import yaml
 
 import visa
-from tests.synthetic_clips import numbered_frame
+from tests.published_tracking import Still, write_xmem
+from tests.synthetic_clips import numbered_frame, write_clip
 from tests.tiny_published import published_state, with_lora, write_published, write_tensors, write_tokenizer
-from tests.tiny_xmem import Still, write_xmem
+from visa.commands import inference
 from visa.errors import DownloadError, InputError
 from visa.loading import PRESETS
 from visa.sampling import AtPercent
@@ -224,3 +225,13 @@ def test_weights_that_cannot_be_had(refused, root, monkeypatch):
     with pytest.raises(DownloadError, match="acme/no-such-model"):
         visa.load("acme/no-such-model")
     assert "expected one of embedded" in refused("no-such-model")
+
+
+def test_the_command_line_takes_a_checkpoint(root, tmp_path, capsys):
+    clip = write_clip(tmp_path / "clip.mp4", 3)
+    arguments = ["--video", str(clip), "--query", "the goat", "--output", str(tmp_path / "out")]
+    assert inference.main([*arguments, "--model", str(root / "videolisa")]) == 0
+    assert "Sure, [SEG]." in capsys.readouterr().out
+    assert (tmp_path / "out" / "clip" / "0" / "00002.png").exists()
+    assert inference.main([*arguments, "--model", str(tmp_path)]) == 2
+    assert "error: " in capsys.readouterr().err

@@ -14,9 +14,9 @@ import torch
 
 import visa
 from model.mllm.splicing import IMAGE_TOKEN
+from tests.published_tracking import Still, write_xmem
 from tests.synthetic_clips import number_of, numbered_frame, write_clip
 from tests.tiny_published import SEG, write_published
-from tests.tiny_xmem import Still, write_xmem
 from visa.conversations import encode
 from visa.errors import InputError
 from visa.propagation import ImageEncoder

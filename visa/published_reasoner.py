@@ -197,10 +197,10 @@ class PublishedReasoner:
         turn = (self.request(question, len(frames)), forced)
         if forced is not None:
             reading, question_ids, answer_ids = self._prepare(viewing, frames, dense, turn)
-            return _limited(self.model.forced, reading, question_ids, answer_ids)
+            return _told(self.model.forced, reading, question_ids, answer_ids)
         decoding = Decoding(self._stop_ids, self.settings.max_new_tokens)
         reading, question_ids, _ = self._prepare(viewing, frames, dense, turn)
-        return _limited(self.model.generate, reading, question_ids, decoding)
+        return _told(self.model.generate, reading, question_ids, decoding)
 
     def _seg_prob(self, viewing: Viewing, index: int, question: str) -> float:
         """How sure the model is of [SEG], shown one frame alone."""
@@ -213,7 +213,7 @@ class PublishedReasoner:
         turn = (self.conversation(words, len(frames)), None)
         reading, question_ids, _ = self._prepare(viewing, frames, dense, turn)
         decoding = Decoding(self._stop_ids, SCORER_TOKENS, SCORER_TEMPERATURE, SCORER_TOP_P)
-        return self._text(_limited(self.model.generate, reading, question_ids, decoding, chance).ids)
+        return self._text(_told(self.model.generate, reading, question_ids, decoding, chance).ids)
 
     def _prepare(
         self,
@@ -223,7 +223,7 @@ class PublishedReasoner:
         turn: tuple[str, str | None],
     ) -> tuple[Reading, Tensor, Tensor]:
         """The reading of the frames, and the ids behind them: question's, and answer's without its end."""
-        encoded = encode(self.chat.write([turn]), self.tokenizer)
+        encoded = _told(encode, self.chat.write([turn]), self.tokenizer)
         head, tail = self.model.split_behind_frames(encoded.input_ids)
         answer = encoded.labels[len(head) :] != IGNORE_INDEX
         reading = viewing.reading(
@@ -233,7 +233,7 @@ class PublishedReasoner:
 
     def _read(self, viewing: Viewing, shown: Shown) -> Reading:
         counts, tokens = self.visual(viewing.cells(shown.frames), shown.dense)
-        return _limited(self.model.read, torch.tensor(shown.head), counts, tokens)
+        return _told(self.model.read, torch.tensor(shown.head), counts, tokens)
 
     @property
     def _stop_ids(self) -> set[int]:
@@ -259,8 +259,8 @@ def join_features(features: Sequence[FrameFeatures]) -> FrameFeatures:
     return replace(features[0], embedding=embedding, levels=())
 
 
-def _limited(call, *arguments):
-    """A call of the language model that tells a person when there is too much to read."""
+def _told(call, *arguments):
+    """A call whose complaint is a person's: too much to read, or another checkpoint's tokenizer."""
     try:
         return call(*arguments)
     except ValueError as error:

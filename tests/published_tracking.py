@@ -1,0 +1,28 @@
+"""Tracking for tests of the published systems: XMem's file with few memory channels, or nothing like XMem."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.xmem import XMem
+
+
+def write_xmem(path: Path, seed: int = 0) -> Path:
+    """Write random weights in half precision, a flat state dict like ``XMem.pth``."""
+    torch.manual_seed(seed)
+    torch.save({name: value.half() for name, value in XMem(8, 16, 8).state_dict().items()}, path)
+    return path
+
+
+class Still:
+    """Stands in for a propagator where XMem would only cost time: carries a mask to every frame as it is."""
+
+    def features(self, video):
+        return None
+
+    def propagate(self, video, target_frame, masks, *, progress, features):
+        progress(len(video), len(video))
+        return np.repeat(masks[:, None], len(video), axis=1)

@@ -9,7 +9,7 @@ import yaml
 from transformers import PreTrainedTokenizerBase
 
 from model.mllm.reasoning_model import ReasoningModel
-from visa.checkpoints.configuration import PublishedConfig
+from visa.checkpoints.configuration import PublishedConfig, read_json
 from visa.checkpoints.loading import load_published
 from visa.checkpoints.location import locate
 from visa.checkpoints.options import LoadOptions
@@ -102,4 +102,4 @@ def build_start(settings: ModelSettings, where: Path, device: str) -> Start:
 
 def _fields(where: Path, preset: dict[str, Any]) -> dict[str, Any]:
     path = (where if where.is_dir() else where.parent) / "config.json"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else dict(preset["config"])
+    return read_json(path) if path.is_file() else dict(preset["config"])

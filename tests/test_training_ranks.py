@@ -1,0 +1,111 @@
+"""Several processes train as one does, with torch alone and under DeepSpeed, taking over from one another."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = [
+    "schedule.steps=4",
+    "batch.total=4",
+    "checkpoints.every=2",
+    "validation.every=4",
+    "validation.batches=2",
+    "report.tensorboard=false",
+    "export=false",
+]
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def train(out: Path, ranks: int, *settings: str) -> list[dict]:
+    """Run train_ds.py with so many processes; the run's figures, a row for each step."""
+    port = str(free_port())
+    command = [sys.executable, "train_ds.py", "--config", "train/smoke", f"out={out}", *SETTINGS, *settings]
+    running = []
+    for rank in range(ranks):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        if ranks > 1:
+            environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
+            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        running.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
+    told = [process.communicate(timeout=500)[0] for process in running]
+    assert [process.returncode for process in running] == [0] * ranks, "\n".join(told)
+    return figures(out)
+
+
+def figures(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def losses(rows: list[dict]) -> list[float]:
+    return [row[f"loss/{part}"] for row in rows for part in ("total", "text", "bce", "dice")]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    """A run of one process."""
+    out = tmp_path_factory.mktemp("alone")
+    assert len(train(out, 1)) == 4
+    return out
+
+
+def half(alone: Path, out: Path) -> Path:
+    """A run that stands where that of one process stood after two steps."""
+    shutil.copytree(alone, out)
+    shutil.rmtree(out / "checkpoints" / "step-000004")
+    (out / "log.jsonl").unlink()
+    return out
+
+
+def test_two_ranks_train_as_one(alone, tmp_path):
+    whole = figures(alone)
+    rows = train(tmp_path / "two", 2)
+    assert losses(rows) == pytest.approx(losses(whole), abs=1e-6)
+    assert len(set(losses(whole))) > 12
+    assert [row["gradient"] for row in rows] == pytest.approx([row["gradient"] for row in whole], rel=1e-5)
+    # Two ranks validate twice as many videos; the loop's figures are those of all of them.
+    assert 0 <= rows[-1]["validation/J&F"] <= 1
+
+
+def test_two_ranks_go_on_where_one_stood(alone, tmp_path):
+    rows = train(half(alone, tmp_path / "half"), 2)
+    assert [row["step"] for row in rows] == [3, 4]
+    assert losses(rows) == pytest.approx(losses(figures(alone)[2:]), abs=1e-6)
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_deepspeed_goes_on_where_torch_alone_stood(alone, tmp_path, stage):
+    out = half(alone, tmp_path / "half")
+    command = [
+        *(sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2"),
+        *("--master_port", str(free_port()), "train_ds.py", "--config", "train/smoke", f"out={out}"),
+        *(*SETTINGS, f"deepspeed.stage={stage}"),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    run = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    rows = figures(out)
+    assert [row["step"] for row in rows] == [3, 4]
+    assert losses(rows) == pytest.approx(losses(figures(alone)[2:]), abs=2e-6)
+    # And torch alone takes over from DeepSpeed.
+    (out / "log.jsonl").unlink()
+    (out / "checkpoints" / "step-000002").rename(out / "before")
+    assert losses(train(out, 1)) == []

@@ -19,7 +19,7 @@ from tests.synthetic_clips import write_clip
 CTRL_C, CTRL_D, TAB, UP = "\x03", "\x04", "\t", "\x1b[A"
 # What a prompt begins with: from here on it takes keys.
 READY = r"\x1b\[\?2004h"
-PATIENCE = 20
+PATIENCE = 60
 
 
 @pytest.fixture

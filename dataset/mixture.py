@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -119,6 +120,21 @@ class Mixture:
         for key, reader in self._readers.items():
             digest.update(repr((key, [clip.name for clip in reader])).encode())
         return digest.hexdigest()[:32]
+
+    def load_masks(self) -> None:
+        """Reads what readers put off until a mask is asked for; processes forked later share it."""
+        for reader in self._readers.values():
+            annotated = (
+                (clip, expression)
+                for clip in islice(reader, MAX_ATTEMPTS)
+                for expression in clip.expressions
+                if expression.annotation_ids
+            )
+            try:
+                for clip, expression in islice(annotated, 1):
+                    clip.target(expression, [0])
+            except DatasetError:
+                continue  # whoever draws this clip will tell
 
     def draw(self, index: int) -> Draw:
         """What sample number `index` is, without its frames, and so without knowing whether they are whole.

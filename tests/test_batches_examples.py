@@ -87,6 +87,7 @@ def test_a_picture_is_encoded_once(system: str) -> None:
         assert (video.shown, video.drawn, video.dense_indices) == ((0,) * 6, (0, 0), (0, 1))
         assert video.masks.shape == (2, 1, 6, 8)
     assert video.masks.all()
+    assert video.masks.is_contiguous(), "a view of one frame cannot be pinned"
 
 
 def test_videolisa_draws_its_dense_frames_and_repeats_none() -> None:

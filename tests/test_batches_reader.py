@@ -164,6 +164,16 @@ def test_workers_change_nothing_else(root: Path, tmp_path: Path) -> None:
     assert [signal.getsignal(sent) for sent in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)] == handlers
 
 
+def test_workers_share_masks_that_the_run_has_read(root: Path, tmp_path: Path) -> None:
+    expected = some(reader(root, tmp_path), 6)
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    batches = reader(copy, tmp_path, workers=2)
+    # A large file: each worker would take minutes and gigabytes to read it again.
+    (copy / "mevis" / "train" / "mask_dict.json").unlink()
+    assert some(batches, 6) == expected
+
+
 def test_batches_travel(root: Path, tmp_path: Path) -> None:
     batch = next(reader(root, tmp_path, system="videolisa", changes=ANCHORS))
     assert facts(pickle.loads(pickle.dumps(batch))) == facts(batch)

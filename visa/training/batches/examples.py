@@ -73,7 +73,7 @@ class ExampleMaker:
         if len(dense) > len(drawn) == 1:
             # A picture is a video that stands still, and counts as much as one.
             drawn = drawn * len(dense)
-            masks = masks.expand(len(drawn), -1, -1, -1)
+            masks = masks.expand(len(drawn), -1, -1, -1).contiguous()
         size = input_size(sample.targets[0].shape[:2], self._sam.side) if sample.targets else (0, 0)
         return TrainingVideo(
             name=f"{draw.source}: {draw.name}",

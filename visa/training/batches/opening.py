@@ -30,6 +30,8 @@ def open_mixture_reader(
 ) -> MixtureReader:
     """See `visa.training.batches.open_reader`."""
     mixture = _open_mixture(settings, system, seed)
+    if settings.workers:
+        mixture.load_masks()
     if rank == 0:
         for line in mixture.missing:
             print(f"visa: trained without {line}", file=sys.stderr)

@@ -6,6 +6,7 @@ Which process makes a batch does not matter: it follows from its number.
 from __future__ import annotations
 
 import atexit
+import gc
 import multiprocessing
 import os
 import signal
@@ -186,6 +187,8 @@ def _begin(_: int) -> None:
     import cv2
 
     cv2.setNumThreads(0)
+    # What the run has read stays shared as long as no garbage collection writes to it.
+    gc.freeze()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     # A run that is asked to stop still needs batches until it has saved; it ends its workers itself.
     for sent in (signal.SIGINT, signal.SIGTERM):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 DEFAULT_OUTPUT = "out/chat"
 DONE, BAD_USAGE, INTERRUPTED = 0, 2, 130
-# From a pipe there is no Ctrl-D: two interrupts within this many seconds leave.
-SECOND_INTERRUPT_SECONDS = 1.0
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -97,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def converse(chat: Chat, lines: Lines, clip: str | None = None) -> int:
     """Take lines until they end; an interrupt drops the line, or the answer in work, no more.
 
+    A pipe knows no Ctrl-D: there, two interrupts with nothing answered between them leave.
+
     Args:
         chat: who takes them.
         lines: where they come from.
@@ -105,7 +104,7 @@ def converse(chat: Chat, lines: Lines, clip: str | None = None) -> int:
     Returns:
         The exit code, as `main`.
     """
-    interrupted_at = -SECOND_INTERRUPT_SECONDS
+    was_stopped = False
     while True:
         try:
             if clip is not None:
@@ -114,9 +113,9 @@ def converse(chat: Chat, lines: Lines, clip: str | None = None) -> int:
             text = lines.read()
             if text is None or any(chat.take(line) for line in text.splitlines()):
                 return DONE
+            was_stopped = False
         except KeyboardInterrupt:
-            now = time.monotonic()
-            if not lines.is_interactive and now - interrupted_at < SECOND_INTERRUPT_SECONDS:
+            if was_stopped and not lines.is_interactive:
                 return INTERRUPTED
-            interrupted_at = now
+            was_stopped = True
             chat.stop("Ctrl-D leaves" if lines.is_interactive else "Ctrl-C again leaves")

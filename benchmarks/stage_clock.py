@@ -20,6 +20,7 @@ class StageClock:
 
     A stage that begins inside another one either takes over until it ends (those in `inner`) or counts as
     part of the other. So looking at frames while sampling is "sample", but decoding them is "decode".
+    What another thread does meanwhile, such as reading ahead, costs no time and is not on the clock.
 
     Attributes:
         seconds: By stage, what is spent in it and in no inner one.
@@ -34,11 +35,13 @@ class StageClock:
         self._inner = inner
         self._stack: list[str] = []
         self._mark = time.perf_counter()
+        self._thread = threading.current_thread()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Everything inside counts for that stage."""
-        if self._stack and (name not in self._inner or name in self._stack):
+        elsewhere = threading.current_thread() is not self._thread
+        if elsewhere or (self._stack and (name not in self._inner or name in self._stack)):
             yield
             return
         self._turn()

@@ -160,7 +160,7 @@ def test_contour_benchmark_compares_equal_values(capsys):
     assert capsys.readouterr().out.count("ratio") == 4
 
 
-@pytest.mark.parametrize("script", ["embedded", "tracker", "pipeline", "questions"])
+@pytest.mark.parametrize("script", ["embedded", "tracker", "pipeline", "questions", "xmem"])
 def test_scripts_explain_themselves(script):
     result = subprocess.run(
         [sys.executable, str(BENCHMARKS / f"{script}.py"), "--help"],

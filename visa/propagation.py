@@ -1,112 +1,87 @@
 """Propagate: carry the masks of one frame through the whole clip, both ways in time.
 
 VISA (Yan et al., ECCV 2024, section 3.4) runs XMem forwards and backwards from the target frame. Here the
-target frame is encoded once for both directions, all objects go as one batch, and the target frame keeps the
-masks it was given. Shapes: N objects, T frames, H W pixels of the video, h w pixels at which it is tracked.
+target frame keeps the masks it was given, and all questions about a clip walk it together: a frame is read
+and encoded once for all of them, questions with one target frame share memory keys and affinity, and their
+objects go through the network as one batch. Each question comes out as if it had been asked alone.
+
+Shapes: N objects, T frames, H W pixels of the video, h w pixels at which it is tracked.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from model.xmem import FrameKey, MemoryConfig, XMem, XMemTracker
-from model.xmem.framing import normalise, padding_for, resize_images, resize_masks, working_size
+from model.xmem import FrameParts, MemoryConfig, XMem, XMemTracker
+from model.xmem.contests import per_contest
+from model.xmem.framing import resize_images, resize_masks
+from visa.tracked_frames import ClipFeatures, FrameEncoder, ImageEncoder, TrackedFrame
 from visa.video import Video
 
-# Called as progress(done, total), in frames.
+__all__ = ["Anchor", "ClipFeatures", "FrameProgress", "ImageEncoder", "Propagator", "TrackedFrame"]
+
+# Called as progress(done, total), in frames, summed over the questions.
 FrameProgress = Callable[[int, int], None]
 
-CACHE_BYTES = 512 * 2**20
+# Objects that walk the clip together; more questions walk it again. At 480p the published network takes about
+# 150 MB for each in float32, 75 MB in bfloat16.
+OBJECTS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class TrackedFrame:
-    """A frame as the tracker takes it.
+class Anchor:
+    """What a question starts from.
 
     Attributes:
-        image: float [3, h, w], ImageNet-normalised, unpadded.
-        frame_key: the network's features of the padded image.
-        refine: what improves a prediction of this frame, float32 [1 + N, h, w] to the same; None for nothing.
-        held_bytes: memory that ``refine`` keeps alive.
+        target_frame: 0 <= target_frame < T.
+        masks: bool [N, H, W] in that frame.
     """
 
-    image: Tensor
-    frame_key: FrameKey
-    refine: Callable[[Tensor], Tensor] | None = None
-    held_bytes: int = 0
+    target_frame: int
+    masks: np.ndarray | Tensor
 
 
-# Makes the tracker's frame of one uint8 [H, W, 3] RGB frame.
-FrameEncoder = Callable[[np.ndarray], TrackedFrame]
+@dataclass
+class _Track:
+    """Questions that share a target frame, and with it a memory.
 
-
-@dataclass(frozen=True)
-class ImageEncoder:
-    """Frames for a network whose key trunk reads the image itself, as the published XMem does.
-
-    Args:
-        network: XMem.
-        short_side: pixels of the shorter side while tracking; 480 in VISA, None for the video's own size.
+    Attributes:
+        questions: their numbers.
+        masks: bool [n, H, W] of each, without empty ones.
+        present: bool [N] of each, which of its masks are not empty.
     """
 
-    network: XMem
-    short_side: int | None = 480
+    target_frame: int
+    questions: list[int]
+    masks: list[np.ndarray]
+    present: list[np.ndarray]
+    tracker: XMemTracker | None = None
 
-    @torch.inference_mode()
-    def __call__(self, frame: np.ndarray) -> TrackedFrame:
-        """uint8 [H, W, 3] -> TrackedFrame on the network's device, in its dtype."""
-        like = next(self.network.parameters())
-        image = normalise(torch.from_numpy(np.ascontiguousarray(frame)).to(like.device))[None]
-        image = resize_images(image, working_size(*image.shape[-2:], self.short_side)).to(like.dtype)
-        padded = functional.pad(image, padding_for(*image.shape[-2:]))
-        return TrackedFrame(image[0], self.network.encode_key(padded))
+    @property
+    def num_objects(self) -> int:
+        return sum(len(masks) for masks in self.masks)
 
-
-class ClipFeatures:
-    """The tracker's frames of one clip, encoded when first asked for and shared by all its questions.
-
-    Invariant: at most ``cache_bytes`` are held, the least recently used going first; the newest is always
-        held.
-
-    Args:
-        video: the clip.
-        encoder: as the Propagator's.
-        cache_bytes: bound on what is held.
-    """
-
-    def __init__(self, video: Video, encoder: FrameEncoder, cache_bytes: int = CACHE_BYTES) -> None:
-        self.video, self.encoder, self.cache_bytes = video, encoder, cache_bytes
-        self._held: OrderedDict[int, TrackedFrame] = OrderedDict()
-        self._bytes = 0
-
-    def __getitem__(self, index: int) -> TrackedFrame:
-        """Frame ``index`` as the tracker takes it."""
-        if index not in self._held:
-            self._held[index] = self.encoder(self.video[index])
-            self._bytes += _bytes_of(self._held[index])
-            while self._bytes > self.cache_bytes and len(self._held) > 1:
-                self._bytes -= _bytes_of(self._held.popitem(last=False)[1])
-        self._held.move_to_end(index)
-        return self._held[index]
-
-
-def _bytes_of(frame: TrackedFrame) -> int:
-    maps = [frame.image, *(getattr(frame.frame_key, field.name) for field in fields(frame.frame_key))]
-    return frame.held_bytes + sum(each.numel() * each.element_size() for each in maps)
+    def answers(self, mask_probs: Tensor, size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+        """(question, bool [N, H, W]) from the tracker's probabilities."""
+        contests = [len(masks) for masks in self.masks]
+        parts = per_contest(mask_probs, contests)
+        for question, present, probs in zip(self.questions, self.present, parts, strict=True):
+            masks = np.zeros((len(present), *size), dtype=bool)
+            masks[present] = _winners(probs, size)
+            yield question, masks
 
 
 class Propagator:
     """Carries masks from one frame of a video to all of its frames.
 
     Args:
-        network: XMem, in evaluation mode.
+        network: XMem, in evaluation mode; ``for_tracking`` makes it faster.
         config: how memory is kept; VISA's settings by default.
         encoder: how a frame is read; ``ImageEncoder(network)`` by default.
         autocast: dtype of the convolutions, such as bfloat16; None for the network's own.
@@ -125,7 +100,7 @@ class Propagator:
         self.encoder = ImageEncoder(network) if encoder is None else encoder
 
     def features(self, video: Video) -> ClipFeatures:
-        """Frames of a clip to share between calls of ``propagate`` and ``stream``."""
+        """Frames of a clip to share between calls."""
         return ClipFeatures(video, self.encoder)
 
     def propagate(
@@ -153,67 +128,31 @@ class Propagator:
         Raises:
             ValueError: there is no such frame, or the masks do not have the video's size.
         """
-        result = np.zeros((len(masks), len(video), video.height, video.width), dtype=bool)
-        frames = self.stream(video, target_frame, masks, features=features)
-        for done, (index, frame_masks) in enumerate(frames, start=1):
-            result[:, index] = frame_masks
-            if progress is not None:
-                progress(done, len(video))
-        return result
+        return self.propagate_many(
+            video, [Anchor(target_frame, masks)], progress=progress, features=features
+        )[0]
 
-    def propagate_anchored(
+    def propagate_many(
         self,
         video: Video,
-        frames: Sequence[int],
-        masks: np.ndarray,
+        anchors: Sequence[Anchor],
         *,
         progress: FrameProgress | None = None,
         features: ClipFeatures | None = None,
-    ) -> np.ndarray:
-        """Masks of all frames from those of several.
-
-        As XMem++ (Bekuzarov et al. 2023, arXiv 2307.15958) does for VideoLISA: what was drawn is memorised
-        before anything is tracked, then one pass goes from the first frame to the last. Two things differ:
-        frames that were drawn keep their masks, and in a long video all of them but the first are condensed
-        in time, like any other frame in memory.
-
-        Args:
-            video: the clip.
-            frames: F different frame indices.
-            masks: bool [N, F, H, W]. Frames without any object are passed over, like the clip if all are.
-            progress, features: as for `propagate`.
+    ) -> list[np.ndarray]:
+        """Masks of all frames for several questions at once, each as if it were alone. See ``propagate``.
 
         Returns:
-            bool [N, T, H, W].
-
-        Raises:
-            ValueError: there are no such frames, or the masks do not have their number and the video's size.
+            bool [N, T, H, W] of each question.
         """
-        length, size = len(video), (video.height, video.width)
-        if len({*frames} & {*range(length)}) != len(frames):
-            raise ValueError(f"frames must be different ones of 0..{length - 1}, got {list(frames)}")
-        if masks.dtype != bool or masks.shape[1:] != (len(frames), *size):
-            raise ValueError(
-                f"masks must be bool [N, {len(frames)}, {size[0]}, {size[1]}], "
-                f"got {masks.dtype} {list(masks.shape)}"
-            )
-        result = np.zeros((len(masks), length, *size), dtype=bool)
-        result[:, list(frames)] = masks
-        features = features or self.features(video)
-        present = masks.any((1, 2, 3))
-        anchors = [place for place in range(len(frames)) if masks[:, place].any()]
-        tracker = XMemTracker(self.network, self.config)
-        for place in anchors:
-            self._step(tracker, features[frames[place]], torch.from_numpy(masks[present, place]))
-            # What moved is no use at the next frame, which is of another time.
-            tracker.memory.sensory = torch.zeros_like(tracker.memory.sensory)
-        for index in range(length):
-            if anchors and index not in frames:
-                probs = self._step(tracker, features[index], end=index == length - 1)
-                result[present, index] = self._winners(probs, size)
+        size = (len(video), video.height, video.width)
+        results = [np.zeros((len(anchor.masks), *size), dtype=bool) for anchor in anchors]
+        frames = self.stream_many(video, anchors, features=features)
+        for done, (question, index, masks) in enumerate(frames, start=1):
+            results[question][:, index] = masks
             if progress is not None:
-                progress(index + 1, length)
-        return result
+                progress(done, len(video) * len(anchors))
+        return results
 
     def stream(
         self,
@@ -225,49 +164,127 @@ class Propagator:
     ) -> Iterator[tuple[int, np.ndarray]]:
         """The same frame by frame, as soon as each is known: (frame index, bool [N, H, W]).
 
-        Order: the target frame, on to the last frame, then from the target frame back to the first.
+        Order: the target frame, on to the last frame, then from the target frame back to the first. Memory
+        does not grow with the clip.
         """
-        masks = np.asarray(masks.cpu() if isinstance(masks, Tensor) else masks)
-        if not 0 <= target_frame < len(video):
-            raise ValueError(f"target_frame must be in 0..{len(video) - 1}, got {target_frame}")
-        if masks.dtype != bool or masks.ndim != 3 or masks.shape[1:] != (video.height, video.width):
-            raise ValueError(
-                f"masks must be bool [N, {video.height}, {video.width}] like the video, "
-                f"got {masks.dtype} {list(masks.shape)}"
-            )
-        return self._stream(features or self.features(video), target_frame, masks)
+        frames = self.stream_many(video, [Anchor(target_frame, masks)], features=features)
+        return ((index, masks) for _, index, masks in frames)
 
-    def _stream(
-        self, features: ClipFeatures, target_frame: int, masks: np.ndarray
-    ) -> Iterator[tuple[int, np.ndarray]]:
-        yield target_frame, masks.copy()
+    def stream_many(
+        self, video: Video, anchors: Sequence[Anchor], *, features: ClipFeatures | None = None
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Several questions frame by frame: (question, frame index, bool [N, H, W]).
+
+        Each question has the order of ``stream``; the questions alternate. The video may be read between two
+        frames.
+        """
+        checked = [_checked(video, anchor) for anchor in anchors]
+        return self._stream(features or self.features(video), checked)
+
+    def _stream(self, features: ClipFeatures, anchors: list[Anchor]) -> Iterator[tuple[int, int, np.ndarray]]:
         last = len(features.video) - 1
-        present = masks.any((1, 2))
-        for others in (range(target_frame + 1, last + 1), range(target_frame - 1, -1, -1)):
-            if not others:
-                continue
-            if not present.any():
-                yield from ((index, np.zeros_like(masks)) for index in others)
-                continue
-            tracker = XMemTracker(self.network, self.config)
-            self._step(tracker, features[target_frame], torch.from_numpy(masks[present]))
-            for index in others:
-                probs = self._step(tracker, features[index], end=index == others[-1])
-                frame_masks = np.zeros_like(masks)
-                frame_masks[present] = self._winners(probs, masks.shape[1:])
-                yield index, frame_masks
+        for question, anchor in enumerate(anchors):
+            yield question, anchor.target_frame, anchor.masks.copy()
+            if not anchor.masks.any():
+                others = [*range(anchor.target_frame + 1, last + 1), *range(anchor.target_frame - 1, -1, -1)]
+                yield from ((question, index, np.zeros_like(anchor.masks)) for index in others)
+        with ThreadPoolExecutor(1, "read-ahead") as reader:
+            for tracks in _waves(anchors):
+                yield from self._walk(features, tracks, last, 1, reader)
+                yield from self._walk(features, tracks, 0, -1, reader)
+
+    def _walk(
+        self, features: ClipFeatures, tracks: list[_Track], end: int, step: int, reader: ThreadPoolExecutor
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
+        """One way through the clip, up to and with the frame ``end``."""
+        waiting = sorted((track for track in tracks if track.target_frame != end), key=_target_frame)
+        waiting = waiting if step == 1 else waiting[::-1]
+        size = (features.video.height, features.video.width)
+        running: list[_Track] = []
+        for index in range(waiting[0].target_frame if waiting else end, end + step, step):
+            if not waiting and not running:
+                return
+            frame = features[index]
+            if index != end:
+                features.read_ahead(index + step, reader)
+            parts = self._parts(frame) if len(running) > 1 else None
+            known = []
+            for track in running:
+                probs = self._step(track.tracker, frame, parts=parts, end=index == end)
+                known += [(question, index, masks) for question, masks in track.answers(probs, size)]
+            while waiting and waiting[0].target_frame == index:
+                running.append(waiting.pop(0))
+                self._start(running[-1], frame)
+            features.settle()
+            yield from known
+
+    def _start(self, track: _Track, frame: TrackedFrame) -> None:
+        track.tracker = XMemTracker(self.network, self.config, [len(masks) for masks in track.masks])
+        self._step(track.tracker, frame, torch.from_numpy(np.concatenate(track.masks)))
+
+    @torch.inference_mode()
+    def _parts(self, frame: TrackedFrame) -> FrameParts:
+        with self._precision(frame):
+            return self.network.frame_parts(frame.frame_key)
 
     def _step(
-        self, tracker: XMemTracker, frame: TrackedFrame, masks: Tensor | None = None, end: bool = False
+        self,
+        tracker: XMemTracker,
+        frame: TrackedFrame,
+        masks: Tensor | None = None,
+        parts: FrameParts | None = None,
+        end: bool = False,
     ) -> Tensor:
+        image = frame.image
         if masks is not None:
-            masks = resize_masks(masks, tuple(frame.image.shape[-2:]))
-        with torch.autocast(frame.image.device.type, self.autocast, enabled=self.autocast is not None):
-            return tracker.step(frame.image, masks, end=end, frame_key=frame.frame_key, refine=frame.refine)
+            masks = resize_masks(masks, tuple(image.shape[-2:]))
+        with self._precision(frame):
+            return tracker.step(
+                image, masks, end=end, frame_key=frame.frame_key, frame_parts=parts, refine=frame.refine
+            )
 
-    @staticmethod
-    def _winners(mask_probs: Tensor, size: tuple[int, int]) -> np.ndarray:
-        """float [1 + N, h, w] -> bool [N, H, W], where the object's probability is the largest."""
-        winner = resize_images(mask_probs[None], size)[0].argmax(0)
-        objects = torch.arange(1, len(mask_probs), device=winner.device)
-        return (winner == objects[:, None, None]).cpu().numpy()
+    def _precision(self, frame: TrackedFrame) -> torch.autocast:
+        return torch.autocast(frame.pixels.device.type, self.autocast, enabled=self.autocast is not None)
+
+
+def _target_frame(track: _Track) -> int:
+    return track.target_frame
+
+
+def _checked(video: Video, anchor: Anchor) -> Anchor:
+    masks = np.asarray(anchor.masks.cpu() if isinstance(anchor.masks, Tensor) else anchor.masks)
+    if not 0 <= anchor.target_frame < len(video):
+        raise ValueError(f"target_frame must be in 0..{len(video) - 1}, got {anchor.target_frame}")
+    if masks.dtype != bool or masks.ndim != 3 or masks.shape[1:] != (video.height, video.width):
+        raise ValueError(
+            f"masks must be bool [N, {video.height}, {video.width}] like the video, "
+            f"got {masks.dtype} {list(masks.shape)}"
+        )
+    return Anchor(anchor.target_frame, masks)
+
+
+def _waves(anchors: list[Anchor]) -> Iterator[list[_Track]]:
+    """Questions that walk together, at most ``OBJECTS_AT_ONCE`` objects unless one question has more."""
+    wave: list[_Track] = []
+    for question in sorted(range(len(anchors)), key=lambda number: anchors[number].target_frame):
+        anchor = anchors[question]
+        present = anchor.masks.any((1, 2))
+        if not present.any():
+            continue
+        if wave and sum(track.num_objects for track in wave) + present.sum() > OBJECTS_AT_ONCE:
+            yield wave
+            wave = []
+        if not wave or wave[-1].target_frame != anchor.target_frame:
+            wave.append(_Track(anchor.target_frame, [], [], []))
+        wave[-1].questions.append(question)
+        wave[-1].masks.append(anchor.masks[present])
+        wave[-1].present.append(present)
+    if wave:
+        yield wave
+
+
+def _winners(mask_probs: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """float [1 + N, h, w] -> bool [N, H, W], where the object's probability is the largest."""
+    winner = resize_images(mask_probs[None], size)[0].argmax(0)
+    objects = torch.arange(1, len(mask_probs), device=winner.device)
+    return (winner == objects[:, None, None]).cpu().numpy()

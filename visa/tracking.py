@@ -22,9 +22,10 @@ from model.prompt import BoxPrompt, MaskPrompt
 from model.sam.build import Sam
 from model.sam.segmenter import FrameFeatures, SamSegmenter
 from model.xmem import MemoryConfig, XMem, aggregate
-from model.xmem.framing import STRIDE, normalise, resize_images
+from model.xmem.framing import STRIDE, resize_images
 from model.xmem.sam_trunk import build_sam_xmem
-from visa.propagation import Propagator, TrackedFrame
+from visa.propagation import Propagator
+from visa.tracked_frames import TrackedFrame
 
 # SAM's mask and XMem's must have at least this IoU; then the probability is this much SAM's.
 AGREEMENT = 0.5
@@ -99,9 +100,9 @@ class SamFrameEncoder:
             embedding, (level4, level8, level16) = sam.image_encoder.forward_levels(image)
             frame_key = self.network.encode_key((embedding, level16, level8, level4))
         if not self.refine:
-            return TrackedFrame(normalise(pixels), frame_key)
+            return TrackedFrame(pixels, frame_key)
         held_bytes = embedding.numel() * embedding.element_size()
-        return TrackedFrame(normalise(pixels), frame_key, SamRefiner(sam, embedding, size), held_bytes)
+        return TrackedFrame(pixels, frame_key, SamRefiner(sam, embedding, size), held_bytes)
 
 
 class SamRefiner:

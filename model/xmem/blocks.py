@@ -1,7 +1,11 @@
 """The building blocks of XMem's value encoder and decoder, applied to every object alike.
 
-Feature maps of objects are float [B, N, C, h, w]; maps shared by all objects of a frame are float [B, C, h,
-w]. Module names are those of the public XMem weights (``ChannelGate`` and ``SpatialGate`` included).
+What a frame adds to a layer is the same for all its objects, so every block that takes both computes the
+frame's part apart, once, and adds it to each object's part.
+
+Feature maps of objects are float [X, C, h, w] with X = B N, the N objects of a frame one after another; maps
+shared by all objects of a frame are float [B, C, h, w]. Module names are those of the public XMem weights
+(``ChannelGate`` and ``SpatialGate`` included).
 """
 
 import torch
@@ -9,21 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-def per_object(module: nn.Module, features: Tensor) -> Tensor:
-    """Apply a network for [B, C, h, w] to every object of [B, N, C, h, w]."""
-    result = module(features.flatten(0, 1))
-    return result.unflatten(0, features.shape[:2])
-
-
-def resize_objects(features: Tensor, scale: float, mode: str) -> Tensor:
-    """Resize maps [B, N, C, h, w] by ``scale`` ("bilinear" with half-pixel centres, or "area")."""
-    align = False if mode == "bilinear" else None
-    flat = functional.interpolate(features.flatten(0, 1), scale_factor=scale, mode=mode, align_corners=align)
-    return flat.unflatten(0, features.shape[:2])
+def add_frame(frame: Tensor, objects: Tensor) -> Tensor:
+    """Add each frame's map [B, C, h, w] to the maps of its objects [X, C, h, w], in place."""
+    objects.unflatten(0, (len(frame), -1)).add_(frame.unsqueeze(1))
+    return objects
 
 
 class GroupResBlock(nn.Module):
-    """Pre-activation residual block of two 3x3 convolutions (the paper's supplement, "decoder")."""
+    """Pre-activation residual block of two 3x3 convolutions (the paper's supplement, "decoder").
+
+    The first convolution and the shortcut are linear: what they make of joined maps is the sum of what they
+    make of each (``part``), which ``join`` takes on.
+    """
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -34,8 +35,35 @@ class GroupResBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """float [B, in, h, w] -> float [B, out, h, w]."""
-        inner = self.conv2(functional.relu(self.conv1(functional.relu(features))))
-        return inner + (features if self.downsample is None else self.downsample(features))
+        return self.join(*self.part(features))
+
+    def part(self, features: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
+        """What some of the input channels add to the first convolution and to the shortcut.
+
+        Args:
+            features: float [B, C, h, w], the input's channels from ``start`` on. The first channels bring the
+                biases.
+
+        Returns:
+            Two float [B, out, h, w].
+        """
+        missing = self.conv1.in_channels - start - features.shape[1]
+        inner = _convolve_part(self.conv1, functional.relu(features), start)
+        if self.downsample is None:
+            return inner, functional.pad(features, (0, 0, 0, 0, start, missing))
+        return inner, _convolve_part(self.downsample, features, start)
+
+    def join(self, inner: Tensor, shortcut: Tensor) -> Tensor:
+        """The block's result from the sums of all parts, float [B, out, h, w] each; ``inner`` is used up."""
+        return self.conv2(functional.relu(inner, inplace=True)).add_(shortcut)
+
+
+def _convolve_part(convolution: nn.Conv2d, features: Tensor, start: int) -> Tensor:
+    if features.shape[1] == convolution.in_channels:
+        return convolution(features)
+    weight = convolution.weight[:, start : start + features.shape[1]]
+    bias = None if start else convolution.bias
+    return functional.conv2d(features, weight, bias, padding=convolution.padding)
 
 
 class _ChannelGate(nn.Module):
@@ -80,17 +108,25 @@ class FeatureFusion(nn.Module):
 
     def __init__(self, frame_channels: int, object_channels: int, out_channels: int):
         super().__init__()
+        self.frame_channels = frame_channels
         self.block1 = GroupResBlock(frame_channels + object_channels, out_channels)
         self.attention = ConvolutionalAttention(out_channels)
         self.block2 = GroupResBlock(out_channels, out_channels)
 
-    def forward(self, frame: Tensor, objects: Tensor) -> Tensor:
-        """float [B, frame, h, w] and [B, N, object, h, w] -> float [B, N, out, h, w]."""
-        shared = frame.unsqueeze(1).expand(-1, objects.shape[1], -1, -1, -1)
-        joined = torch.cat([shared, objects], 2).flatten(0, 1)
-        joined = self.block1(joined)
-        joined = self.block2(joined + self.attention(joined))
-        return joined.unflatten(0, objects.shape[:2])
+    def frame_part(self, frame: Tensor) -> tuple[Tensor, Tensor]:
+        """What ``forward`` needs of the frame: float [B, frame, h, w] -> two float [B, out, h, w]."""
+        return self.block1.part(frame)
+
+    def forward(self, frame: Tensor | tuple[Tensor, Tensor], objects: Tensor) -> Tensor:
+        """The frame's map or its ``frame_part``, and float [X, object, h, w] -> float [X, out, h, w]."""
+        if isinstance(frame, Tensor) and len(frame) == len(objects):
+            # One object: nothing is shared, and one convolution rounds once, which counts in bfloat16.
+            joined = self.block1(torch.cat([frame, objects], 1))
+        else:
+            frame_part = self.frame_part(frame) if isinstance(frame, Tensor) else frame
+            object_part = self.block1.part(objects, self.frame_channels)
+            joined = self.block1.join(*map(add_frame, frame_part, object_part))
+        return self.block2(joined + self.attention(joined))
 
 
 class UpsampleBlock(nn.Module):
@@ -101,10 +137,10 @@ class UpsampleBlock(nn.Module):
         self.skip_conv = nn.Conv2d(skip_channels, in_channels, 3, padding=1)
         self.out_conv = GroupResBlock(in_channels, out_channels)
 
-    def forward(self, skip: Tensor, objects: Tensor) -> Tensor:
-        """float [B, skip, 2h, 2w] and [B, N, in, h, w] -> float [B, N, out, 2h, 2w]."""
-        objects = resize_objects(objects, 2, "bilinear")
-        return per_object(self.out_conv, objects + self.skip_conv(skip).unsqueeze(1))
+    def forward(self, frame_part: Tensor, objects: Tensor) -> Tensor:
+        """``skip_conv`` of the frame [B, in, 2h, 2w] and float [X, in, h, w] -> float [X, out, 2h, 2w]."""
+        objects = functional.interpolate(objects, scale_factor=2, mode="bilinear", align_corners=False)
+        return self.out_conv(add_frame(frame_part, objects))
 
 
 def gated_update(gates: Tensor, sensory: Tensor) -> Tensor:
@@ -114,13 +150,13 @@ def gated_update(gates: Tensor, sensory: Tensor) -> Tensor:
     way.
 
     Args:
-        gates: float [B, N, 3 C, h, w]: forget, update and candidate, before their non-linearities.
-        sensory: float [B, N, C, h, w].
+        gates: float [X, 3 C, h, w]: forget, update and candidate, before their non-linearities.
+        sensory: float [X, C, h, w].
 
     Returns:
-        The new sensory state, float [B, N, C, h, w].
+        The new sensory state, float [X, C, h, w] in the dtype of ``sensory``.
     """
-    forget, update, candidate = gates.chunk(3, dim=2)
+    forget, update, candidate = gates.to(sensory.dtype).chunk(3, dim=1)
     update = update.sigmoid()
     return forget.sigmoid() * sensory * (1 - update) + update * candidate.tanh()
 
@@ -134,12 +170,12 @@ class SensoryReinforcer(nn.Module):
         nn.init.xavier_normal_(self.transform.weight)
 
     def forward(self, value: Tensor, sensory: Tensor) -> Tensor:
-        """float [B, N, V, h, w] and [B, N, C, h, w] -> new sensory state [B, N, C, h, w]."""
-        return gated_update(per_object(self.transform, torch.cat([value, sensory], 2)), sensory)
+        """float [X, V, h, w] and [X, C, h, w] -> new sensory state [X, C, h, w]."""
+        return gated_update(self.transform(torch.cat([value, sensory.to(value.dtype)], 1)), sensory)
 
 
 class SensoryUpdater(nn.Module):
-    """Update of sensory memory from the decoder's maps at strides 16, 8 and 4 (the last with its logits)."""
+    """Update of sensory memory from the decoder's maps at strides 16, 8 and 4, the last with its logits."""
 
     def __init__(self, channels: tuple[int, int, int], inner_channels: int, sensory_channels: int):
         super().__init__()
@@ -149,9 +185,14 @@ class SensoryUpdater(nn.Module):
         self.transform = nn.Conv2d(inner_channels + sensory_channels, 3 * sensory_channels, 3, padding=1)
         nn.init.xavier_normal_(self.transform.weight)
 
-    def forward(self, g16: Tensor, g8: Tensor, g4: Tensor, sensory: Tensor) -> Tensor:
-        """Maps [B, N, C_i, ...] and sensory state [B, N, C, h, w] -> new sensory state."""
-        inner = per_object(self.g16_conv, g16)
-        inner = inner + per_object(self.g8_conv, resize_objects(g8, 1 / 2, "area"))
-        inner = inner + per_object(self.g4_conv, resize_objects(g4, 1 / 4, "area"))
-        return gated_update(per_object(self.transform, torch.cat([inner, sensory], 2)), sensory)
+    def forward(self, g16: Tensor, g8: Tensor, g4: Tensor, mask_logits: Tensor, sensory: Tensor) -> Tensor:
+        """Maps [X, C_i, ...], logits [X, 1, ...] at stride 4 and state [X, C, h, w] -> new sensory state."""
+        # Joined when they are small.
+        g4 = torch.cat([_shrink(g4, 4), _shrink(mask_logits, 4)], 1)
+        inner = self.g16_conv(g16) + self.g8_conv(_shrink(g8, 2)) + self.g4_conv(g4)
+        return gated_update(self.transform(torch.cat([inner, sensory.to(inner.dtype)], 1)), sensory)
+
+
+def _shrink(features: Tensor, factor: int) -> Tensor:
+    """Mean over squares of ``factor`` positions."""
+    return functional.interpolate(features, scale_factor=1 / factor, mode="area")

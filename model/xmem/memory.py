@@ -11,7 +11,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from model.xmem.similarity import Affinity, anisotropic_similarity, top_k_affinity
+from model.xmem.similarity import (
+    Affinity,
+    anisotropic_similarity,
+    memory_side,
+    query_side,
+    similar_tokens,
+)
 
 LIFE_AT_BIRTH = 1e-7
 
@@ -195,9 +201,8 @@ class Memory:
     """All that a tracker remembers of one video.
 
     Invariants: every working token of the newest frame is valid for every group; the first group is valid for
-        every
-    token; with long-term memory on, working memory holds less than ``max_mid_term_frames`` frames between two
-    steps and long-term memory at most ``max_long_term_elements`` tokens.
+    every token; with long-term memory on, working memory holds less than ``max_mid_term_frames`` frames
+    between two steps and long-term memory at most ``max_long_term_elements`` tokens.
     """
 
     config: MemoryConfig
@@ -206,6 +211,7 @@ class Memory:
     long_term: Tokens | None = None
     group_sizes: list[int] = field(default_factory=list)
     tokens_per_frame: int = 0
+    _joined: tuple[Tokens, Tensor] | None = field(default=None, repr=False)
 
     @property
     def num_objects(self) -> int:
@@ -234,19 +240,38 @@ class Memory:
             raise RuntimeError(
                 "memory is empty: give a mask with the first frame before any frame is segmented"
             )
-        memory = self.working
-        if self.long_term is not None:
-            memory = self.long_term.append(self.working)
-        scores = anisotropic_similarity(memory.key, memory.shrinkage, _rows(query_key), _rows(selection))
-        readouts = []
+        if self._joined is None:
+            self._joined = self._join()
+        memory, side = self._joined
+        query = query_side(_rows(query_key), _rows(selection))
+        readouts, shared = [], None
         for group, (value, valid) in enumerate(zip(memory.values, memory.valid, strict=True)):
-            group_scores = scores if bool(valid.all()) else scores.masked_fill(~valid, -torch.inf)
-            affinity = top_k_affinity(group_scores, self.config.top_k)
+            everything = bool(valid.all())
+            if everything and shared is not None:
+                affinity = shared
+            else:
+                affinity = similar_tokens(query, side, self.config.top_k, None if everything else valid)
             if group == 0:
+                shared = affinity
                 self._count(affinity)
             read = affinity.read(value.flatten(1))
             readouts.append(read.unflatten(1, value.shape[1:]).permute(1, 2, 0))
         return torch.cat(readouts)[None].unflatten(-1, query_key.shape[-2:])
+
+    def _join(self) -> tuple[Tokens, Tensor]:
+        """Long-term and working tokens as one list, and their side of the similarity.
+
+        Values stand in memory once: both memories become views of the list.
+        """
+        if self.long_term is None:
+            joined = self.working
+        else:
+            joined = self.long_term.append(self.working)
+            num_long = len(self.long_term)
+            self.long_term.values = [value[:num_long] for value in joined.values]
+            self.long_term.valid = [valid[:num_long] for valid in joined.valid]
+            self.working.values = [value[num_long:] for value in joined.values]
+        return joined, memory_side(joined.key, joined.shrinkage)
 
     def _count(self, affinity: Affinity) -> None:
         if not self.config.enable_long_term:
@@ -265,6 +290,7 @@ class Memory:
             shrinkage: float [1, 1, h, w].
             value: float [1, N, V, h, w], all objects known so far.
         """
+        self._joined = None
         tokens = key.shape[-2] * key.shape[-1]
         self.tokens_per_frame = tokens
         values = [group.permute(2, 0, 1) for group in value[0].flatten(2).split(self.group_sizes)]

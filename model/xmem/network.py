@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.xmem.blocks import FeatureFusion, SensoryReinforcer, SensoryUpdater, UpsampleBlock, per_object
+from model.xmem.blocks import FeatureFusion, SensoryReinforcer, SensoryUpdater, UpsampleBlock
+from model.xmem.contests import Contests, aggregate, sum_of_others
 from model.xmem.resnet import BasicBlock, Norm, ResNetKeyTrunk, residual_stage
 
 
@@ -35,21 +36,18 @@ class FrameKey:
     f4: Tensor
 
 
-def aggregate(object_probs: Tensor) -> tuple[Tensor, Tensor]:
-    """Soft aggregation of independent object probabilities with a background (STM section 3.3; XMem section
-    3.1).
+@dataclass(frozen=True)
+class FrameParts:
+    """What the decoder makes of a frame's maps before it knows any object: two fifths of its work on one.
 
-    Args:
-        object_probs: float [B, N, H, W] in [0, 1].
-
-    Returns:
-        mask_logits and mask_probs, float32 [B, 1 + N, H, W], background first; the probabilities sum to 1.
+    Attributes:
+        fusion: the frame's part of the fusion at stride 16, two float [B, C, h, w]; or its map itself.
+        skip8, skip4: what the two upsampling blocks add, float [B, C_i, ...] at strides 8 and 4.
     """
-    object_probs = object_probs.float()
-    background = (1 - object_probs).prod(1, keepdim=True)
-    probs = torch.cat([background, object_probs], 1).clamp(1e-7, 1 - 1e-7)
-    mask_logits = torch.log(probs / (1 - probs))
-    return mask_logits, mask_logits.softmax(1)
+
+    fusion: tuple[Tensor, Tensor] | Tensor
+    skip8: Tensor
+    skip4: Tensor
 
 
 class KeyProjection(nn.Module):
@@ -94,13 +92,13 @@ class ValueEncoder(nn.Module):
         self, image: Tensor, f16: Tensor, sensory: Tensor, masks: Tensor, others: Tensor, deep_update: bool
     ) -> tuple[Tensor, Tensor]:
         """See ``XMem.encode_value``; ``others`` is float [B, N, H, W]."""
-        shared = image.unsqueeze(1).expand(-1, masks.shape[1], -1, -1, -1)
-        objects = torch.cat([shared, masks.unsqueeze(2), others.unsqueeze(2)], 2)
-        objects = per_object(self.trunk, objects)
-        value = self.fuser(f16, objects)
+        shape = masks.shape[:2]
+        shared = image.unsqueeze(1).expand(-1, shape[1], -1, -1, -1)
+        stacked = torch.cat([shared, masks.unsqueeze(2), others.unsqueeze(2)], 2).flatten(0, 1)
+        value = self.fuser(f16, self.trunk(stacked.to(self.conv1.weight.dtype)))
         if deep_update and self.hidden_reinforce is not None:
-            sensory = self.hidden_reinforce(value, sensory)
-        return value, sensory
+            sensory = self.hidden_reinforce(value, sensory.flatten(0, 1)).unflatten(0, shape)
+        return value.unflatten(0, shape), sensory
 
     def trunk(self, stacked: Tensor) -> Tensor:
         """Image, mask and other masks, float [B, 5, H, W] -> float [B, C, h, w]."""
@@ -127,20 +125,29 @@ class Decoder(nn.Module):
         self.up_8_4 = UpsampleBlock(frame_channels[2], widths[1], widths[2])
         self.pred = nn.Conv2d(widths[2], 1, 3, padding=1)
 
+    def frame_parts(self, frame: FrameKey, shared: bool = True) -> FrameParts:
+        """What ``forward`` needs of a frame, whatever the objects; ``shared`` where they are several."""
+        fusion = self.fuser.frame_part(frame.f16) if shared else frame.f16
+        return FrameParts(fusion, self.up_16_8.skip_conv(frame.f8), self.up_8_4.skip_conv(frame.f4))
+
     def forward(
-        self, frame: FrameKey, readout: Tensor, sensory: Tensor, update_sensory: bool
+        self, frame: FrameKey | FrameParts, readout: Tensor, sensory: Tensor, update_sensory: bool
     ) -> tuple[Tensor, Tensor]:
-        """Returns mask_logits per object at full size, float [B, N, H, W], and the sensory state."""
-        g16 = self.fuser(frame.f16, torch.cat([readout, sensory], 2))
-        g8 = self.up_16_8(frame.f8, g16)
-        g4 = self.up_8_4(frame.f4, g8)
-        mask_logits = per_object(self.pred, functional.relu(g4))
+        """Returns mask_logits per object at full size, float32 [B, N, H, W], and the sensory state."""
+        shape = readout.shape[:2]
+        parts = self.frame_parts(frame, shape[1] > 1) if isinstance(frame, FrameKey) else frame
+        readout, state = readout.flatten(0, 1), sensory.flatten(0, 1)
+        g16 = self.fuser(parts.fusion, torch.cat([readout, state.to(readout.dtype)], 1))
+        g8 = self.up_16_8(parts.skip8, g16)
+        g4 = self.up_8_4(parts.skip4, g8)
+        mask_logits = self.pred(functional.relu(g4))
         if update_sensory and self.hidden_update is not None:
-            sensory = self.hidden_update(g16, g8, torch.cat([g4, mask_logits], 2), sensory)
+            state = self.hidden_update(g16, g8, g4, mask_logits, state)
+            sensory = state.unflatten(0, shape)
         mask_logits = functional.interpolate(
-            mask_logits.squeeze(2), scale_factor=4, mode="bilinear", align_corners=False
+            mask_logits.float(), scale_factor=4, mode="bilinear", align_corners=False
         )
-        return mask_logits, sensory
+        return mask_logits.squeeze(1).unflatten(0, shape), sensory
 
 
 class XMem(nn.Module):
@@ -183,6 +190,8 @@ class XMem(nn.Module):
         )
         self.key_proj = KeyProjection(channels[0], key_dim)
         self.decoder = Decoder(channels, value_dim, hidden_dim, decoder_widths, update_width)
+        # Set where the key encoder computes in another dtype than what takes its maps.
+        self.map_dtype: torch.dtype | None = None
 
     def encode_key(self, frame: Tensor | tuple[Tensor, ...]) -> FrameKey:
         """Features of frames alone.
@@ -190,12 +199,24 @@ class XMem(nn.Module):
         Args:
             frame: what the trunk takes; for the published trunk float [B, 3, H, W], ImageNet-normalised.
         """
-        f16, f8, f4 = self.key_encoder(frame)
-        key, shrinkage, selection = self.key_proj(f16)
-        return FrameKey(key, shrinkage, selection, f16, f8, f4)
+        maps = self.key_encoder(frame)
+        key, shrinkage, selection = self.key_proj(maps[0])
+        if self.map_dtype is not None:
+            maps = [each.to(self.map_dtype) for each in maps]
+        return FrameKey(key, shrinkage, selection, *maps)
+
+    def frame_parts(self, frame: FrameKey) -> FrameParts:
+        """What ``segment`` needs of a frame, for when it is segmented more than once."""
+        return self.decoder.frame_parts(frame)
 
     def encode_value(
-        self, image: Tensor, f16: Tensor, sensory: Tensor, mask_probs: Tensor, deep_update: bool = True
+        self,
+        image: Tensor,
+        f16: Tensor,
+        sensory: Tensor,
+        mask_probs: Tensor,
+        deep_update: bool = True,
+        contests: Contests = None,
     ) -> tuple[Tensor, Tensor]:
         """What memory keeps of each object.
 
@@ -205,28 +226,35 @@ class XMem(nn.Module):
             sensory: float [B, N, hidden_dim, h, w].
             mask_probs: float [B, N, H, W] in [0, 1], aggregated, without the background.
             deep_update: also renew the sensory state.
+            contests: how many objects compete (``model/xmem/contests.py``).
 
         Returns:
             value, float [B, N, value_dim, h, w], and the sensory state (unchanged without ``deep_update``).
         """
-        mask_probs = mask_probs.to(image.dtype)
-        others = mask_probs.sum(1, keepdim=True) - mask_probs
+        others = sum_of_others(mask_probs, contests)
         return self.value_encoder(image, f16, sensory, mask_probs, others, deep_update)
 
     def segment(
-        self, frame: FrameKey, readout: Tensor, sensory: Tensor, update_sensory: bool = True
+        self,
+        frame: FrameKey | FrameParts,
+        readout: Tensor,
+        sensory: Tensor,
+        update_sensory: bool = True,
+        contests: Contests = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Masks of the objects from what memory says of them.
 
         Args:
-            frame: features of the frame.
+            frame: features of the frame, or what ``frame_parts`` made of them.
             readout: float [B, N, value_dim, h, w].
             sensory: float [B, N, hidden_dim, h, w].
             update_sensory: also renew the sensory state.
+            contests: how many objects compete (``model/xmem/contests.py``).
 
         Returns:
-            mask_logits and mask_probs, float32 [B, 1 + N, H, W], background first; and the sensory state.
+            mask_logits and mask_probs, float32 [B, K + N, H, W], the background first in each of K contests;
+            and the sensory state.
         """
         object_logits, sensory = self.decoder(frame, readout, sensory, update_sensory)
-        mask_logits, mask_probs = aggregate(object_logits.float().sigmoid())
+        mask_logits, mask_probs = aggregate(object_logits.float().sigmoid(), contests)
         return mask_logits, mask_probs, sensory

@@ -101,12 +101,8 @@ def start_as_feature_matcher(
     """Make an untrained network follow objects by SAM's features as they are.
 
     Keys become the principal axes of the features, so that the similarity of two tokens is the cosine of
-    their features over ``temperature``, up to the axes left out. The first channel of every layer on the way
-    from the
-    mask to the logits passes the mask on: averaged to stride 16 it is the first channel of the value, and
-        what
-    memory reads of it is enlarged to the prediction. All other channels start at random; training improves on
-    a tracker that works.
+    their features over ``temperature``, up to the axes left out; the mask is passed on as it is. Training
+    improves on a tracker that works.
 
     Args:
         network: of ``build_sam_xmem``.
@@ -115,6 +111,16 @@ def start_as_feature_matcher(
         nearness: distance in grid cells that makes a token e^-1/2 as likely to be read.
     """
     _compare_principal_axes(network, maps, temperature, nearness)
+    pass_mask_on(network)
+
+
+@torch.no_grad()
+def pass_mask_on(network: XMem) -> None:
+    """Let the first channel of every layer on the way from the mask to the logits pass the mask on.
+
+    Averaged to stride 16 it is the first channel of the value, and what memory reads of it is enlarged to the
+    prediction. All other channels stay as they are.
+    """
     value_encoder, decoder = network.value_encoder, network.decoder
     frame_channels = network.key_encoder.channels[0]
     value_encoder.conv1.weight[0] = 0

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+# Scores of query and memory tokens that stand in memory together: 16 MiB of them read as fast as more.
+SCORES_AT_ONCE = 2**22
+
 
 def anisotropic_similarity(
     memory_key: Tensor,
@@ -35,21 +38,33 @@ def anisotropic_similarity(
     Returns:
         float32 [..., Q, M]; never above 0 when ``selection`` is given.
     """
-    memory_key, query_key = memory_key.float(), query_key.float()
+    memory = memory_side(memory_key, shrinkage, selection is not None)
+    return _product(query_side(query_key, selection), memory)
+
+
+def memory_side(memory_key: Tensor, shrinkage: Tensor | None, with_selection: bool = True) -> Tensor:
+    """The memory's factor of the similarity's one matrix product, float32 [..., M, 2 C + 1 (or C + 1)]."""
+    key = memory_key.float()
+    square = key.square()
+    last = torch.ones_like(key[..., :1]) if with_selection else square.sum(-1, keepdim=True)
+    side = torch.cat([key, square, last] if with_selection else [key, last], -1) / math.sqrt(key.shape[-1])
+    return side if shrinkage is None else side * shrinkage.float().unsqueeze(-1)
+
+
+def query_side(query_key: Tensor, selection: Tensor | None) -> Tensor:
+    """The query's factor, float32 [..., Q, 2 C + 1 (or C + 1 without selection)]."""
+    key = query_key.float()
     if selection is None:
-        query_side = [2 * query_key, torch.full_like(query_key[..., :1], -1.0)]
-        memory_side = [memory_key, memory_key.square().sum(-1, keepdim=True)]
-    else:
-        weighted = selection.float() * query_key
-        constant = (weighted * query_key).sum(-1, keepdim=True)
-        query_side = [2 * weighted, -selection.float(), -constant]
-        memory_side = [memory_key, memory_key.square(), torch.ones_like(memory_key[..., :1])]
-    memory_side = torch.cat(memory_side, -1) / math.sqrt(memory_key.shape[-1])
-    if shrinkage is not None:
-        memory_side = memory_side * shrinkage.float().unsqueeze(-1)
+        return torch.cat([2 * key, torch.full_like(key[..., :1], -1.0)], -1)
+    weighted = selection.float() * key
+    constant = (weighted * key).sum(-1, keepdim=True)
+    return torch.cat([2 * weighted, -selection.float(), -constant], -1)
+
+
+def _product(query: Tensor, memory: Tensor) -> Tensor:
     # One matrix product does it all: a pass over [Q, M] costs as much as the product itself.
-    with torch.autocast(query_key.device.type, enabled=False):
-        return torch.cat(query_side, -1) @ memory_side.transpose(-1, -2)
+    with torch.autocast(query.device.type, enabled=False):
+        return query @ memory.transpose(-1, -2)
 
 
 @dataclass(frozen=True)
@@ -113,3 +128,23 @@ def top_k_affinity(scores: Tensor, top_k: int | None) -> Affinity:
         return Affinity(scores.softmax(-1), None, num_tokens)
     values, indices = scores.topk(min(top_k, num_tokens), dim=-1)
     return Affinity(values.softmax(-1), indices, num_tokens)
+
+
+def similar_tokens(query: Tensor, memory: Tensor, top_k: int | None, valid: Tensor | None = None) -> Affinity:
+    """Similarity and its top-k softmax, some queries at a time, so that all scores never stand in memory.
+
+    Args:
+        query: ``query_side``, float32 [Q, C].
+        memory: ``memory_side``, float32 [M, C].
+        top_k: as in ``top_k_affinity``.
+        valid: bool [M], the tokens that may be read; None for all.
+    """
+    at_once = max(1, SCORES_AT_ONCE // len(memory))
+    parts = []
+    for part in query.split(at_once):
+        scores = _product(part, memory)
+        if valid is not None:
+            scores.masked_fill_(~valid, -torch.inf)
+        parts.append(top_k_affinity(scores, top_k))
+    indices = None if top_k is None else torch.cat([part.indices for part in parts])
+    return Affinity(torch.cat([part.weights for part in parts]), indices, len(memory))

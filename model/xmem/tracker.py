@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from model.xmem.contests import Contests, aggregate, per_contest, sum_of_others, without_backgrounds
 from model.xmem.framing import padding_for, unpad
 from model.xmem.memory import Memory, MemoryConfig
-from model.xmem.network import FrameKey, XMem, aggregate
+from model.xmem.network import FrameKey, FrameParts, XMem
 
 
 class XMemTracker:
@@ -23,10 +24,19 @@ class XMemTracker:
     Args:
         network: in evaluation mode, on any device and in any dtype.
         config: how memory is kept.
+        contests: numbers of objects that compete with one another but not with the rest, so that several
+            questions share keys, affinity and one batch and still come out as if tracked alone. All objects
+            enter in the first step then. None: all objects compete, and more may enter later.
+
+    Raises:
+        ValueError: a contest without objects.
     """
 
-    def __init__(self, network: XMem, config: MemoryConfig | None = None):
+    def __init__(self, network: XMem, config: MemoryConfig | None = None, contests: Contests = None):
+        if contests is not None and not (len(contests) and min(contests) >= 1):
+            raise ValueError(f"expected contests of at least one object each, got {list(contests)}")
         self.network = network
+        self.contests = contests
         self.config = MemoryConfig() if config is None else config
         self.memory = Memory(self.config)
         self._size: torch.Size | None = None
@@ -56,6 +66,7 @@ class XMemTracker:
         given: list[int] | None = None,
         end: bool = False,
         frame_key: FrameKey | None = None,
+        frame_parts: FrameParts | None = None,
         refine: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Take the next frame.
@@ -67,10 +78,13 @@ class XMemTracker:
                 prediction, which gives way wherever a given mask is above 0.5.
             end: the last frame: nothing is memorised.
             frame_key: features of this frame, padded as ``encode`` does it, if they are known already.
-            refine: improves a prediction before it is used and memorised: float32 [1 + N, H, W] to the same.
+            frame_parts: ``network.frame_parts(frame_key)``, where another tracker takes the same frame.
+            refine: improves a prediction before it is used and memorised: float32 [1 + N, H, W] to the same;
+                called for each contest.
 
         Returns:
-            mask_probs, float32 [1 + N, H, W], background first, summing to 1 over the first axis.
+            mask_probs, float32 [1 + N, H, W], background first, summing to 1 over the first axis. With
+            contests [K + N, H, W]: those of each contest, one after another.
 
         Raises:
             RuntimeError: no mask yet.
@@ -96,12 +110,12 @@ class XMemTracker:
         mask_probs = None
         if self._time > 0 and (masks is None or len(given) < len(masks)):
             readout = self.memory.read(frame_key.key, frame_key.selection)
-            _, mask_probs, sensory = self.network.segment(
-                frame_key, readout, self.memory.sensory, light_update
+            _, mask_probs, self.memory.sensory = self.network.segment(
+                frame_parts or frame_key, readout, self.memory.sensory, light_update, self.contests
             )
-            self.memory.sensory = sensory
             if refine is not None:
-                mask_probs = functional.pad(refine(unpad(mask_probs[0], padding)), padding)[None]
+                refined = [refine(part) for part in per_contest(unpad(mask_probs[0], padding), self.contests)]
+                mask_probs = functional.pad(torch.cat(refined), padding)[None]
         if masks is not None:
             masks = functional.pad(masks.to(image.device, torch.float32), padding)
             mask_probs = self._merge(masks, given, mask_probs)
@@ -124,6 +138,10 @@ class XMemTracker:
         if masks is None:
             return []
         known = self.memory.num_objects
+        if self.contests is not None and len(masks) != sum(self.contests):
+            raise ValueError(
+                f"contests {list(self.contests)} need {sum(self.contests)} masks, got {len(masks)}"
+            )
         if masks.ndim != 3 or masks.shape[1:] != image.shape[1:] or len(masks) < max(1, known):
             raise ValueError(
                 f"expected masks [N, {image.shape[1]}, {image.shape[2]}] with a row for each of the {known} "
@@ -137,19 +155,22 @@ class XMemTracker:
             raise ValueError(f"rows {missing} of masks are new objects: name them in given, with their masks")
         return sorted(rows)
 
-    @staticmethod
-    def _merge(masks: Tensor, given: list[int], predicted: Tensor | None) -> Tensor:
-        """Aggregated probabilities [1, 1 + N, H, W] of given masks and predicted ones [1, 1 + M, H, W]."""
+    def _merge(self, masks: Tensor, given: list[int], predicted: Tensor | None) -> Tensor:
+        """Aggregated probabilities [1, K + N, H, W] of given masks and predicted ones [1, K + M, H, W]."""
         if predicted is not None:
-            filled = [row for row in range(predicted.shape[1] - 1) if row not in given]
-            outside = masks[given].sum(0) <= 0.5
+            predicted = without_backgrounds(predicted, self.contests)[0]
+            filled = [row for row in range(len(predicted)) if row not in given]
+            claimed = torch.zeros_like(masks)
+            claimed[given] = masks[given]
+            outside = sum_of_others(claimed[None], self.contests)[0] <= 0.5
             masks = masks.clone()
-            masks[filled] = predicted[0, 1:][filled] * outside
-        return aggregate(masks[None])[1]
+            masks[filled] = predicted[filled] * outside[filled]
+        return aggregate(masks[None], self.contests)[1]
 
     def _memorise(self, image: Tensor, frame_key: FrameKey, mask_probs: Tensor, deep_update: bool) -> None:
+        object_probs = without_backgrounds(mask_probs, self.contests)
         value, sensory = self.network.encode_value(
-            image, frame_key.f16, self.memory.sensory, mask_probs[:, 1:], deep_update
+            image, frame_key.f16, self.memory.sensory, object_probs, deep_update, self.contests
         )
         self.memory.add(frame_key.key, frame_key.shrinkage, frame_key.selection, value)
         self._last_memory_time = self._time

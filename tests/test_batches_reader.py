@@ -179,6 +179,13 @@ def test_batches_travel(root: Path, tmp_path: Path) -> None:
     assert facts(pickle.loads(pickle.dumps(batch))) == facts(batch)
 
 
+def test_what_makes_batches_travels_too(root: Path, tmp_path: Path) -> None:
+    """As where processes are not forked."""
+    batches = reader(root, tmp_path, batch_size=2)
+    copy = pickle.loads(pickle.dumps(batches._batches))
+    assert [facts(copy[start].batch) for start in (0, 2)] == some(batches, 2)
+
+
 def processes(batches: MixtureReader) -> list[int]:
     return sorted(process.pid for process in batches._workers.processes)
 

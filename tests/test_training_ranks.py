@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = [
@@ -89,7 +90,9 @@ def test_two_ranks_go_on_where_one_stood(alone, tmp_path):
 
 
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize(
+    "stage", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_deepspeed_goes_on_where_torch_alone_stood(alone, tmp_path, stage):
     out = half(alone, tmp_path / "half")
     command = [
@@ -105,7 +108,7 @@ def test_deepspeed_goes_on_where_torch_alone_stood(alone, tmp_path, stage):
     rows = figures(out)
     assert [row["step"] for row in rows] == [3, 4]
     assert losses(rows) == pytest.approx(losses(figures(alone)[2:]), abs=2e-6)
-    # And torch alone takes over from DeepSpeed.
-    (out / "log.jsonl").unlink()
-    (out / "checkpoints" / "step-000002").rename(out / "before")
-    assert losses(train(out, 1)) == []
+    # What DeepSpeed saved is what torch alone would have, and so can be gone on with by it.
+    saved, expected = (load_file(f / "checkpoints/step-000004/moments.safetensors") for f in (out, alone))
+    assert saved.keys() == expected.keys()
+    assert max((saved[name] - expected[name]).abs().max().item() for name in saved) < 1e-6

@@ -58,7 +58,7 @@ def export(settings: TrainSettings, where: Path, state: TrainState, folder: Path
     merged = merged_state(model, state, DTYPES[settings.model.precision])
     save_torch_state_dict(merged, partial, max_shard_size="5GB", metadata={"format": "pt"})
     start.tokenizer.save_pretrained(partial)
-    _write_configuration(start, partial)
+    _write_configuration(start, settings.model.precision, partial)
     _write_adapter(settings.trained, layers, state, partial / "adapter")
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
@@ -93,7 +93,7 @@ def merged_state(model: nn.Module, state: TrainState, dtype: torch.dtype) -> dic
     return tensors
 
 
-def _write_configuration(start: Start, folder: Path) -> None:
+def _write_configuration(start: Start, precision: str, folder: Path) -> None:
     """config.json, the tower's beside it, and a preset that points at its own folder."""
     fields: dict[str, Any] = {
         **start.fields,
@@ -107,7 +107,8 @@ def _write_configuration(start: Start, folder: Path) -> None:
     (folder / "clip").mkdir()
     tower = {**start.config.tower.to_dict(), "model_type": "clip_vision_model"}
     (folder / "clip" / "config.json").write_text(json.dumps(tower, indent=1) + "\n", encoding="utf-8")
-    preset = {**start.preset, "checkpoint": "."}
+    load = {**(start.preset.get("load") or {}), "dtype": precision}
+    preset = {**start.preset, "checkpoint": ".", "load": load}
     (folder / "preset.yaml").write_text(yaml.safe_dump(preset, sort_keys=False), encoding="utf-8")
 
 

@@ -28,6 +28,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 RADIUS = 60
+NOISE = 0.05
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -161,6 +162,8 @@ def untrained(frame):
     torch.manual_seed(0)
     network = XMem().eval().requires_grad_(False)
     pass_mask_on(network)
+    # The other channels have a say, too, or float32 and bfloat16 would hardly differ.
+    network.decoder.pred.weight[:, 1:].normal_(std=NOISE)
     key = ImageEncoder(network)(frame).frame_key.key
     # Keys of one frame spread so far that a query reads what looks alike and not everything.
     network.key_proj.key_proj.weight *= 3 / key.std()

@@ -103,13 +103,17 @@ def test_propagating_many_equals_one_after_another(at_once: int, monkeypatch: py
     }
 
 
-def test_one_walk_reads_every_frame_once_even_when_none_is_held() -> None:
+def test_one_walk_encodes_every_frame_once_even_when_two_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     network, video = small_network(), clip(6)
     encoder = CountingEncoder(network)
     anchor = questions(6)[0]
     propagator = Propagator(network, CONFIG, encoder)
     propagator.propagate_many(video, [anchor] * 3, features=ClipFeatures(video, encoder, cache_bytes=1))
     assert encoder.calls == 6 + 1  # the target frame again, for the way back
+    encoder.calls = 0
+    monkeypatch.setattr(propagation_module, "ONE_WALK_BYTES", int(2.5 * encoder(video[0]).num_bytes))
+    propagator.propagate_many(video, [anchor] * 3)
+    assert encoder.calls == 1 + 6
 
 
 def test_folded_network_computes_the_same() -> None:

@@ -32,6 +32,8 @@ FrameProgress = Callable[[int, int], None]
 # Objects that walk the clip together; more questions walk it again. At 480p the published network takes about
 # 150 MB for each in float32, 75 MB in bfloat16.
 OBJECTS_AT_ONCE = 8
+# Frames held where nobody else will ask for them: the first one, of which both ways start, stays.
+ONE_WALK_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,10 @@ class Propagator:
         frames.
         """
         checked = [_checked(video, anchor) for anchor in anchors]
-        return self._stream(features or self.features(video), checked)
+        if features is None:
+            several = len({anchor.target_frame for anchor in checked}) > 1
+            features = self.features(video) if several else ClipFeatures(video, self.encoder, ONE_WALK_BYTES)
+        return self._stream(features, checked)
 
     def _stream(self, features: ClipFeatures, anchors: list[Anchor]) -> Iterator[tuple[int, int, np.ndarray]]:
         last = len(features.video) - 1

@@ -11,7 +11,7 @@ from PIL import Image
 
 from dataset.registry import open_dataset
 from tests import tiny_image_sets, tiny_video_datasets
-from tests.written_predictions import write_predictions
+from tests.written_predictions import lines, moved, score, write_predictions
 from visa.evaluation.__main__ import main
 from visa.evaluation.from_disk import score_predictions
 from visa.evaluation.outcome import markdown
@@ -20,18 +20,6 @@ from visa.evaluation.outcome import markdown
 @pytest.fixture
 def revos(tmp_path):
     return tiny_video_datasets.write_revos(tmp_path / "revos").root
-
-
-def moved(clip, expression, truth):
-    return np.roll(truth, 2, axis=2)
-
-
-def score(predictions, name, root, **options):
-    return score_predictions(predictions, name, root, processes=1, progress=False, **options)
-
-
-def lines(outcome):
-    return {line.name: line for line in outcome.lines()}
 
 
 def run(predictions, name, root, *more):
@@ -51,6 +39,48 @@ def test_a_video_without_frames_is_named(tmp_path):
         assert any(video in line for line in outcome.complaints())
         assert any(row.values for row in outcome.rows)
         assert lines(outcome)["overall"].values["J"] == 1
+
+
+def test_a_video_named_like_an_annotation_of_another_is_no_second_prediction(revos, tmp_path):
+    meta_path, frames = revos / "meta_expressions_valid_.json", revos / "JPEGImages"
+    meta = json.loads(meta_path.read_text(encoding="utf-8"))
+    masks = json.loads((revos / "mask_dict.json").read_text(encoding="utf-8"))
+    first, second = meta["videos"]
+    key = next(iter(meta["videos"][first]["expressions"].values()))["anno_id"][0]
+    names = {first: str(key)[0], second: f"{str(key)[0]}1"}
+    for old, new in names.items():
+        shutil.copytree(frames / old, frames / new)
+    masks[names[second]] = masks[str(key)]
+    meta["videos"] = {names[old]: record for old, record in meta["videos"].items()}
+    meta["videos"][names[first]]["expressions"]["0"]["anno_id"] = [int(names[second])]
+    meta_path.write_text(json.dumps(meta), encoding="utf-8")
+    (revos / "mask_dict.json").write_text(json.dumps(masks), encoding="utf-8")
+    outcome = score(write_predictions(tmp_path / "out", "revos", revos), "revos", revos)
+    assert outcome.complaints() == []
+    assert lines(outcome)["overall"].values["J"] == 1
+
+
+def test_whatever_a_question_holds_the_scores_are_written(revos, tmp_path, capsys):
+    path = revos / "meta_expressions_valid_.json"
+    meta = json.loads(path.read_text(encoding="utf-8"))
+    for video in meta["videos"].values():
+        video["expressions"]["0"]["exp"] = "half \ud800 a | b\nc"  # JSON can hold half a character
+    path.write_text(json.dumps(meta), encoding="utf-8")
+    predictions = write_predictions(tmp_path / "out", "revos", revos, change=moved)
+    assert run(predictions, "revos", revos, "--gallery", "4", "--processes", "1") == 0
+    assert "a \\| b c |" in capsys.readouterr().out
+    saved = json.loads((tmp_path / "out-scores" / "scores.json").read_text(encoding="utf-8"))
+    assert saved["expressions"][0]["question"] == "half \ud800 a | b\nc"
+    assert len(list((tmp_path / "out-scores" / "gallery").glob("*.png"))) == 4
+
+
+def test_an_output_that_cannot_be_written_is_told_before_the_work(revos, tmp_path, capsys, monkeypatch):
+    from visa.evaluation import from_disk
+
+    monkeypatch.setattr(from_disk, "score_predictions", lambda *_, **__: pytest.fail("it was scored"))
+    (tmp_path / "file").write_bytes(b"")
+    assert run(revos, "revos", revos, "--output", tmp_path / "file") == 2
+    assert "is a file; give a folder" in capsys.readouterr().err
 
 
 def test_a_file_is_no_folder_of_masks(revos, tmp_path):

@@ -8,26 +8,13 @@ from PIL import Image
 
 from dataset.registry import open_dataset
 from tests import tiny_image_sets, tiny_video_datasets
-from tests.written_predictions import write_masks, write_predictions
+from tests.written_predictions import lines, moved, score, write_masks, write_predictions
 from visa import metrics
-from visa.evaluation.from_disk import score_predictions
 
 
 @pytest.fixture
 def revos(tmp_path):
     return tiny_video_datasets.write_revos(tmp_path / "revos").root
-
-
-def moved(clip, expression, truth):
-    return np.roll(truth, 2, axis=2)
-
-
-def score(predictions, name, root, **options):
-    return score_predictions(predictions, name, root, processes=1, progress=False, **options)
-
-
-def lines(outcome):
-    return {line.name: line for line in outcome.lines()}
 
 
 @pytest.mark.parametrize("name", ["revos", "mevis", "ref_youtube_vos", "ref_davis17", "reason_vos"])
@@ -85,7 +72,7 @@ def test_legacy_is_the_scripts_own_arithmetic(revos, tmp_path):
     """On bytes, an expression's instances summed, two decimals of a percent each, then the kinds' means."""
     predictions = write_predictions(tmp_path / "out", "revos", revos, change=moved)
     reader = open_dataset("revos", revos)
-    columns = {kind: {"A": [], "R": [], "J": []} for kind in ("referring", "reasoning")}
+    columns = {kind: {"A": [], "R": [], "J": [], "F": []} for kind in ("referring", "reasoning")}
     for clip in reader:
         foreground = reader.foreground(clip).astype(np.uint8)
         for expression in clip.expressions:
@@ -99,10 +86,13 @@ def test_legacy_is_the_scripts_own_arithmetic(revos, tmp_path):
             found["A"].append(round(100 * (gt == pred).mean(axis=(1, 2)).mean(), 2))
             found["R"].append(round(100 * r.mean(), 2))
             found["J"].append(round(100 * metrics.region_similarity(gt, pred).mean(), 2))
+            found["F"].append(round(100 * metrics.contour_accuracy(gt, pred).mean(), 2))
     overall = lines(score(predictions, "revos", revos, legacy=True))["overall"].values
-    for name, measure in (("A", "A legacy"), ("R", "R legacy"), ("J", "J")):
-        expected = np.mean([np.mean(found[name]) for found in columns.values()])
-        assert 100 * overall[measure] == pytest.approx(expected, abs=1e-9)
+    expected = {name: np.mean([np.mean(found[name]) for found in columns.values()]) for name in "ARJF"}
+    expected["J&F"] = (expected["J"] + expected["F"]) / 2
+    for name, value in expected.items():
+        measure = f"{name} legacy" if name in ("A", "R") else name
+        assert 100 * overall[measure] == pytest.approx(value, abs=1e-9)
 
 
 def test_ref_davis_paints_objects_over_each_other_and_pairs_them(tmp_path):

@@ -74,6 +74,19 @@ def test_no_archive_is_written_where_something_is_missing(name, prefix, tmp_path
     assert not list(tmp_path.glob(".*"))
 
 
+def test_nothing_makes_no_archive(tmp_path, capsys):
+    tiny = tiny_video_datasets.write_mevis(tmp_path / "mevis", "valid")
+    archive = tmp_path / "submission.zip"
+    tiny.meta.write_text('{"videos": {}}')
+    assert submit("mevis", tiny.root, tmp_path, archive) == 2
+    tiny.meta.write_text('{"videos": {"../up": {}}}')
+    assert submit("mevis", tiny.root, tmp_path, archive) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert "no clip that can be packed: there is none in it" in first
+    assert "'../up' leads out of its folder" in second
+    assert not archive.exists()
+
+
 def test_faults_of_an_archive_are_named(tmp_path):
     root, predictions = make("mevis", tmp_path)
     archive = tmp_path / "submission.zip"

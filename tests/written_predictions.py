@@ -1,4 +1,4 @@
-"""Predictions on disk for the tiny data sets: the truth itself, or what a test makes of it."""
+"""Predictions on disk for the tiny data sets: the truth or what a test makes of it, and their scores."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from dataset.registry import open_dataset
+from visa.evaluation.from_disk import score_predictions
 
 
 def write_masks(folder: Path, names, masks, value: int = 255) -> None:
@@ -25,3 +26,15 @@ def write_predictions(out: Path, name: str, root: Path, split=None, change=None,
             if masks is not None:
                 write_masks(out / clip.name / expression.id, clip.frame_names, masks, value)
     return out
+
+
+def moved(clip, expression, truth):
+    return np.roll(truth, 2, axis=2)
+
+
+def score(predictions, name, root, **options):
+    return score_predictions(predictions, name, root, processes=1, progress=False, **options)
+
+
+def lines(outcome):
+    return {line.name: line for line in outcome.lines()}

@@ -31,7 +31,10 @@ def build_parser() -> argparse.ArgumentParser:
         "predictions", type=Path, metavar="PRED", help="folder <video>/<expression id>/<frame>.png"
     )
     parser.add_argument(
-        "--dataset", required=True, metavar="NAME", help="revos, mevis, ref_davis17, refcoco, reasonseg, ..."
+        "--dataset",
+        required=True,
+        metavar="NAME",
+        help="revos, mevis, ...; all are in `python -m dataset --help`",
     )
     parser.add_argument("--root", required=True, type=Path, help="the data set's folder")
     parser.add_argument("--split", help="one of its splits (default: the one that is evaluated on)")
@@ -97,7 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _score(options: argparse.Namespace) -> int:
     from visa.evaluation.from_disk import score_predictions
 
-    folder = options.output or options.predictions.absolute().with_name(f"{options.predictions.name}-scores")
+    predictions = options.predictions.absolute()
+    folder = options.output or predictions.with_name(f"{predictions.name}-scores")
+    if folder.exists():  # else it is made when there is something to write
+        prepare_output(folder)
     outcome = score_predictions(
         options.predictions,
         options.dataset,
@@ -108,8 +114,8 @@ def _score(options: argparse.Namespace) -> int:
         legacy=options.legacy,
         progress=not options.quiet,
     )
+    print(outcome.table(), flush=True)
     outcome.save(prepare_output(folder))
-    print(outcome.table())
     if options.worst and outcome.worst(options.worst):
         print(f"\nThe worst {len(outcome.worst(options.worst))}:\n\n{outcome.worst_table(options.worst)}")
     if options.gallery:
@@ -145,6 +151,9 @@ def _submit(options: argparse.Namespace) -> int:
     if not options.predictions.is_dir():
         raise InputError(f"expected a folder of predictions at {options.predictions}, found none")
     reader = open_dataset(options.dataset, options.root, options.split or SPLIT, lenient=True)
+    if not len(reader):
+        why = reader.skipped[0] if reader.skipped else "there is none in it"
+        raise InputError(f"{reader.meta_path} has no clip that can be packed: {why}")
     try:
         number = write_submission(
             options.submission,

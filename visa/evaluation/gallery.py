@@ -55,7 +55,7 @@ def write_gallery(
         picture.save(folder / name)
         entries.append(f'<p><img src="{name}" alt="{escape(row.question)}" loading="lazy"></p>')
     page = "<!doctype html><meta charset='utf-8'><title>The worst</title>" + "\n".join(entries) + "\n"
-    (folder / "index.html").write_text(page, encoding="utf-8")
+    (folder / "index.html").write_text(page, encoding="utf-8", errors="replace")
     return faults
 
 

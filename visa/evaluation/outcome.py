@@ -86,7 +86,7 @@ class Outcome:
         """The worst expressions, a line each."""
         measure = self.protocol.worst_by
         cells = [
-            (row.video, row.expression_id, f"{100 * row.values[measure]:.1f}", row.question)
+            (row.video, row.expression_id, f"{100 * row.values[measure]:.1f}", _in_a_cell(row.question))
             for row in self.worst(count)
         ]
         return markdown(("video", "id", measure, "question"), cells, numbers=(2,))
@@ -161,7 +161,12 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequen
     return "\n".join([line(head), f"|{rule}|", *map(line, rows)])
 
 
+def _in_a_cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
 def _write(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
+    # half a character, which JSON can hold and UTF-8 cannot, is written as JSON's escape
+    partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     partial.replace(path)

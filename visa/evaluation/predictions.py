@@ -76,8 +76,10 @@ class Predictions:
             self.root / "Annotations" / clip.name / expression.id,
         ]
         for key in expression.annotation_ids:
-            if clip.name in key:  # the reader may have put the object before an id that is not unique
-                plain = expression.id.removeprefix(f"{key.rpartition('_')[2]}_")
+            start, _, number = key.rpartition("_")
+            if start.endswith(f"_{clip.name}"):  # <source>_<video>_<object>
+                # the reader may have put the object before an id that is not unique
+                plain = expression.id.removeprefix(f"{number}_")
                 places += [self.root / key / expression.id, self.root / key / plain]
         if len(clip.frame_names) == 1:
             places.append(self.root / clip.name / f"{expression.id}.png")

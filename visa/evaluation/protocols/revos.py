@@ -2,7 +2,7 @@
 
 VISA's script averages R over the questions about present objects, on the values of the files: predictions
 written as 255 count 255 times, and overlapping instances are summed until they wrap. `legacy` gives these
-columns, and rounds each expression's values to two decimals of a percent first, as the script does.
+columns, and rounds each expression's J, F, A and R to two decimals of a percent first, as the script does.
 
 Source: Yan et al., "VISA: Reasoning Video Object Segmentation via Large Language Models", ECCV 2024.
 """
@@ -51,6 +51,7 @@ class RevosProtocol(Protocol):
         values = score_track(clip, expression, masks, foreground=foreground, legacy=legacy)
         if legacy:
             values = {name: round(100 * value, 2) / 100 for name, value in values.items()}
+            values["J&F"] = (values["J"] + values["F"]) / 2
         return {name: values[name] for name in self._measures(expression)}
 
     def zero(self, clip: Clip, expression: Expression) -> dict[str, float]:

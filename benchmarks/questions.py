@@ -93,10 +93,10 @@ def tiny_videolisa():
     from model.llava_phi3.videolisa import build_videolisa
     from model.sam.build import Sam
     from model.sam.import_segment_anything import modeling
-    from visa.published_reasoner import AnswerSettings
+    from visa.reasoning.published import AnswerSettings
+    from visa.reasoning.videolisa import VideoLisaReasoner
     from visa.sampling import SparseDense
     from visa.segmenter import Segmenter
-    from visa.videolisa_reasoner import VideoLisaReasoner
 
     torch.manual_seed(0)
     words = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁"]

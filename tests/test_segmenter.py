@@ -8,9 +8,9 @@ import torch
 
 from model.mllm.mllm import Answer, RefusalPolicy
 from tests.synthetic_clips import number_of, numbered_frame
-from visa.embedded_reasoner import EmbeddedReasoner
 from visa.errors import InputError
 from visa.mask_drawing import DrawnMasks
+from visa.reasoning.embedded import EmbeddedReasoner
 from visa.sampling import FirstFrame, FrameChoice, MiddleFrame, TextGuided, uniform_indices
 from visa.segmenter import Segmenter
 from visa.video import Video

@@ -13,11 +13,11 @@ from model.mllm.mllm import RefusalPolicy
 from model.sam import Sam, SamSegmenter, build_sam, fastest_encoder_dtype
 from model.xmem import load_xmem
 from visa.downloads import fetch
-from visa.embedded_reasoner import EmbeddedReasoner
 from visa.errors import InputError
 from visa.mask_drawing import MaskDrawing
 from visa.propagation import Propagator
 from visa.reasoner import build_mllm, load_glue, merge_lora, read_class_names
+from visa.reasoning.embedded import EmbeddedReasoner
 from visa.sampling import build_sampler
 from visa.segmenter import Segmenter
 from visa.tracking import load_tracker

@@ -15,11 +15,11 @@ from visa.checkpoints.presets import load_preset, options_of
 from visa.checkpoints.tensor_files import PICKLED
 from visa.errors import InputError
 from visa.propagation import ImageEncoder, Propagator
-from visa.published_reasoner import AnswerSettings, PublishedReasoner
+from visa.reasoning.published import AnswerSettings, PublishedReasoner
+from visa.reasoning.videolisa import VideoLisaReasoner
+from visa.reasoning.visa import VisaReasoner
 from visa.sampling import build_sampler
 from visa.segmenter import Segmenter
-from visa.videolisa_reasoner import VideoLisaReasoner
-from visa.visa_reasoner import VisaReasoner
 
 REASONERS: dict[str, type[PublishedReasoner]] = {"visa": VisaReasoner, "videolisa": VideoLisaReasoner}
 # Frames between two that are memorised: XMem's own for one target frame, XMem++'s for several.

@@ -1,8 +1,8 @@
 """The whole system, top to bottom: a video and a question become words and masks.
 
 sample     which frames to look at               visa/sampling
-reason     the MLLM reads them and answers       visa/embedded_reasoner.py or visa/published_reasoner.py,
-segment    [SEG] becomes SAM's prompt            both as visa/reasoning.py says
+reason     the MLLM reads them and answers       visa/reasoning, which also
+segment    [SEG] becomes SAM's prompt            draws what an answer points at
 propagate  XMem carries the mask both ways       visa/propagation.py
 """
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from visa.conversations import LLAVA_V1
-from visa.published_reasoner import PublishedReasoner
 from visa.question_wording import visa_question, with_reference_frames
+from visa.reasoning.published import PublishedReasoner
 from visa.sampling import FrameChoice
 
 

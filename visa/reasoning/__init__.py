@@ -1,6 +1,6 @@
 """Stages 2 and 3 as the pipeline sees them: what reads frames, answers, and draws where the answer points.
 
-`visa.embedded_reasoner` and `visa.published_reasoner` are two of them.
+`visa.reasoning.embedded` and `visa.reasoning.published` are two of them.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from model.llava_phi3.sparse_dense import sparse_dense_tokens
 from visa.conversations import IMAGE_PLACEHOLDER, PHI3_INSTRUCT
-from visa.published_reasoner import PublishedReasoner
 from visa.question_wording import videolisa_question
+from visa.reasoning.published import PublishedReasoner
 from visa.sampling import FrameChoice
 
 

@@ -1,7 +1,7 @@
 """Reason and segment as the published systems do: an answer is forced or written, each [SEG] is a prompt.
 
 What VISA and VideoLISA share. How frames are shown and how a question is put is each one's own affair: see
-`visa.visa_reasoner` and `visa.videolisa_reasoner`.
+`visa.reasoning.visa` and `visa.reasoning.videolisa`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Answer questions about a video, or those of a data set, with words and masks.
+"""Answer questions about a video, a folder of videos or a data set, with words and masks.
 
 python inference.py --video CLIP --query "..." [--query "..."] --output DIR [--model embedded]
+python inference.py --video-folder DIR --queries FILE.json --output DIR [--model embedded]
 python inference.py --dataset NAME --root DIR --output DIR [--split SPLIT] [--evaluate] [--model embedded]
 """
 

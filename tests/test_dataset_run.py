@@ -27,14 +27,15 @@ class Knowing:
             for item in clip.expressions
         }
 
-    def segment(self, video, question, *, progress=None):
-        self.asked.append((video.name, question))
-        for word, error in self.fails.items():
-            if word in question:
-                raise error
-        masks = self._truth[video.name, question]
-        found = bool(masks.any())
-        return Tracklet(question, "Here.", found, 0.5, 0 if found else None, masks, video)
+    def segment_each(self, video, questions, *, progress=None):
+        for question in questions:
+            self.asked.append((video.name, question))
+            for word, error in self.fails.items():
+                if word in question:
+                    raise error
+            masks = self._truth[video.name, question]
+            found = bool(masks.any())
+            yield Tracklet(question, "Here.", found, 0.5, 0 if found else None, masks, video)
 
 
 @pytest.fixture
@@ -93,10 +94,11 @@ def test_a_run_goes_on_where_it_stopped(revos, knowing, tmp_path, capsys):
     # a folder that is not whole, or answers something else, is made again
     clip = open_dataset("revos", revos)[0]
     (output / clip.name / "0" / "result.json").unlink()
-    other = output / clip.name / "1" / "result.json"
-    other.write_text(
-        other.read_text(encoding="utf-8").replace('"asked": "', '"asked": "not '), encoding="utf-8"
-    )
+    asked = json.dumps(clip.expressions[1].text, ensure_ascii=False)
+    for path in (output / clip.name / "manifest.json", output / clip.name / "1" / "result.json"):
+        text = path.read_text(encoding="utf-8")
+        assert f'"asked": {asked}' in text
+        path.write_text(text.replace(f'"asked": {asked}', '"asked": "something else"'), encoding="utf-8")
     (output / clip.name / ".0.part").mkdir()
     knowing.asked.clear()
     assert run(revos, output) == 0
@@ -122,7 +124,7 @@ def test_what_fails_is_named_and_the_rest_goes_on(revos, knowing, tmp_path, caps
     assert run(revos, tmp_path / "out") == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(errors) == 2
-    assert "expression '1': cannot be answered" in errors[0]
+    assert "question '1': cannot be answered" in errors[0]
     assert last.name in errors[1]
     assert "expected a frame" in errors[1]
     assert knowing.asked == [item for item in names if item[0] != last.name]

@@ -23,6 +23,9 @@ COLOURS = (
 TINT = 0.42
 # Frames are this thick-lined per pixel of their shorter side: about 2 px at 480p, 9 px at 4K.
 LINE_PER_PIXEL = 1 / 240
+# x264's macroblock tree reads memory it has not set where a frame is a few blocks wide, so that now and then
+# the same frames give another file; without it they never do.
+SAME_EVERY_TIME = {"x264-params": "mbtree=0"}
 # Below this shorter side an outline would hide the object; the tint alone shows it.
 MIN_OUTLINED_SIDE = 40
 
@@ -122,7 +125,7 @@ def _encode(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
                 stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
                 stream.height, stream.width = (size + size % 2 for size in shape[:2])
                 stream.pix_fmt = "yuv420p"
-                stream.options = {"crf": "18", "preset": "veryfast", "profile": "high"}
+                stream.options = {"crf": "18", "preset": "veryfast", "profile": "high", **SAME_EVERY_TIME}
                 context = stream.codec_context
                 context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
                 context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709

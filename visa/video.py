@@ -10,6 +10,7 @@ import numpy as np
 
 from visa.errors import InputError
 from visa.frame_sources import DEFAULT_FPS, IMAGE_SUFFIXES, ArrayFrames, FrameSource, ImageFrames, VideoFile
+from visa.video_signatures import looks_like_video
 
 CACHE_BYTES = 256 * 2**20
 # Frames read together when a clip is walked backwards, as propagation does: decoders only run forwards, so
@@ -80,11 +81,13 @@ class Video:
             ) from error
         if is_file and empty:
             raise InputError(f"{path} is an empty file")
-        if is_folder or path.suffix.lower() in IMAGE_SUFFIXES:
+        if is_folder or (path.suffix.lower() in IMAGE_SUFFIXES and not looks_like_video(path)):
             source: FrameSource = ImageFrames(path)
         else:
             source = VideoFile(path)
         name = path.resolve().name if is_folder else path.stem
+        # A name in bytes that are no UTF-8 could not be written into any result.
+        name = name.encode("utf-8", "backslashreplace").decode("utf-8")
         return cls(source, name or "clip", cache_bytes)
 
     @classmethod

@@ -1,6 +1,7 @@
-"""Answer questions about one video, or a whole data set's: what `python inference.py` does.
+"""Answer questions about one video, a folder of them, or a data set: what `python inference.py` does.
 
     python inference.py --video clip.mp4 --query "which one could fly?" --output out
+    python inference.py --video-folder DIR --queries FILE.json --output out       # `folder_run`
     python inference.py --dataset revos --root ROOT --output out [--evaluate]     # `dataset_run`
 
 Each answer goes to `<output>/<video's stem>/<question's number>/` as soon as it is there, and
@@ -31,16 +32,29 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="inference.py",
         description="Answer questions about a video with words and with masks of what was asked for.",
-        epilog="Exit codes: 0 done, 1 the video failed while it was worked on, 2 bad usage.",
+        epilog="Exit codes: 0 done, 1 a video failed (it is named, the others are done), 2 bad usage. "
+        "Started again, a run over a folder or a data set goes on where it stopped; under torchrun, "
+        "deepspeed or srun the processes share its videos.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--video", metavar="CLIP", help="a video file or a folder of frames")
+    what.add_argument("--video-folder", metavar="DIR", help="a folder of videos and folders of frames")
     what.add_argument("--dataset", metavar="NAME", help="every question of a data set: revos, mevis, ...")
     parser.add_argument(
         "--query",
         action="append",
         metavar="QUESTION",
         help="with --video: what to look for, in words; may be given several times",
+    )
+    parser.add_argument(
+        "--queries",
+        metavar="FILE.json",
+        help='with --video-folder: {"clip.mp4": ["question", ...], ...}, or one list for every video',
+    )
+    parser.add_argument(
+        "--cutout",
+        action="store_true",
+        help="add the object on a transparent ground: cutout.png and cutout.webm; not with --dataset",
     )
     parser.add_argument("--root", metavar="DIR", help="with --dataset: its folder")
     parser.add_argument("--split", help="with --dataset: a split (default: the one to evaluate on)")
@@ -53,6 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
         default="embedded",
         help="a preset's name, a preset file or a folder of weights (default: %(default)s)",
     )
+    # The deepspeed launcher gives it to every process; the environment says the same.
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
     return parser
 
 
@@ -74,6 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from visa.commands.dataset_run import run_dataset
 
         return run_dataset(options, _load)
+    if options.video_folder is not None:
+        from visa.commands.folder_run import run_folder
+
+        return run_folder(options, _load)
     try:
         # All that can be wrong with the input is found before the model, which takes long, is loaded.
         questions = [clean_question(question) for question in options.query]
@@ -92,23 +112,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
-    return _Run(segmenter, video, options.video, options.model, output).answer(questions)
+    return _Run(segmenter, video, options, output).answer(questions)
 
 
 def _refuse_mixtures(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Ends with the usage where options of the two forms are mixed, or one is lacking."""
-    about_data = {"--root": options.root, "--split": options.split, "--evaluate": options.evaluate}
-    if options.video is None:
-        if options.query:
-            parser.error("--query goes with --video: a data set has its own questions")
-        if options.root is None:
-            parser.error("--dataset needs --root, the data set's folder")
-    else:
-        if not options.query:
-            parser.error("the following arguments are required: --query")
-        for name, value in about_data.items():
-            if value:
-                parser.error(f"{name} goes with --dataset")
+    form = (
+        "video" if options.video is not None else "dataset" if options.dataset is not None else "video_folder"
+    )
+    belongs = {
+        "query": ("video",),
+        "queries": ("video_folder",),
+        "cutout": ("video", "video_folder"),
+        "root": ("dataset",),
+        "split": ("dataset",),
+        "evaluate": ("dataset",),
+    }
+    for name, forms in belongs.items():
+        if getattr(options, name) and form not in forms:
+            parser.error(f"--{name} goes with {' or '.join('--' + f.replace('_', '-') for f in forms)}")
+    if form == "video" and not options.query:
+        parser.error("the following arguments are required: --query")
+    if form == "video_folder" and not options.queries:
+        parser.error("--video-folder needs --queries, a JSON file with the questions")
+    if form == "dataset" and options.root is None:
+        parser.error("--dataset needs --root, the data set's folder")
 
 
 def _load(model: str):
@@ -121,17 +149,18 @@ def _load(model: str):
 class _Run:
     """The questions of one video, answered in turn; `results.json` is always true of what is saved."""
 
-    def __init__(self, segmenter: Any, video: Video, path: str, model: str, output: Path) -> None:
+    def __init__(self, segmenter: Any, video: Video, options: argparse.Namespace, output: Path) -> None:
         self._segmenter = segmenter
         self._video = video
+        self._cutout = options.cutout
         self._output = output
         self._entry: dict[str, Any] = {
             "video": video.name,
-            "path": str(path),
+            "path": str(options.video),
             "warnings": [],
             "results": [],
         }
-        self._summary = {"model": str(model), "done": False, "videos": [self._entry]}
+        self._summary = {"model": str(options.model), "done": False, "videos": [self._entry]}
 
     def answer(self, questions: list[str]) -> int:
         """Answer and save; returns the exit code."""
@@ -153,6 +182,7 @@ class _Run:
         return DONE
 
     def _answer_one(self, number: int, question: str, num_questions: int) -> None:
+        from visa.batch_run.folder import write_tracklet
         from visa.commands.progress import StageBars
 
         print(f"[{number + 1}/{num_questions}] {question}", flush=True)
@@ -162,7 +192,7 @@ class _Run:
             tracklet = self._segmenter.segment(self._video, question, progress=bars)
         folder = self._output / self._video.name / str(number)
         print("  saving ...", file=sys.stderr, flush=True)
-        tracklet.save(folder)
+        write_tracklet(folder, tracklet, cutout=self._cutout)
         self._pass_on_warnings()
         self._entry["results"].append(_summary_of(tracklet, number, folder.relative_to(self._output)))
         write_json(self._output / "results.json", self._summary)

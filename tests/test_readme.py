@@ -7,11 +7,19 @@ from pathlib import Path
 import pytest
 
 import visa
+from dataset import __main__ as dataset
 from visa.commands import chat, inference, train
+from visa.evaluation import __main__ as evaluation
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PARSERS = {"inference.py": inference, "chat.py": chat, "train_ds.py": train}
+PARSERS = {
+    "inference.py": inference,
+    "chat.py": chat,
+    "train_ds.py": train,
+    "-m dataset": dataset,
+    "-m visa.evaluation": evaluation,
+}
 
 
 def commands(script: str) -> list[list[str]]:

@@ -121,12 +121,14 @@ class GoldenFolder:
         assert self.inputs.sha(frames) == asked["sha"]
         return torch.from_numpy(frames)
 
-    def sam_features(self, model: VideoLisaModel, sample: dict) -> FrameFeatures:
+    def sam_features(self, model: VideoLisaModel, sample: dict, dense: list[int]) -> FrameFeatures:
+        """Of a sample's frames; frames that are all zero are told neither their number nor their sum."""
         asked, side = sample["sam"], self.config["sam"]["img_size"]
-        frames = self.inputs.sam_frames(asked["seed"], asked["count"], side, tuple(sample["resize"]))
+        count = asked.get("count", len(dense))
+        frames = self.inputs.sam_frames(asked["seed"], count, side, tuple(sample["resize"]))
         if asked["zeros"]:
             frames = np.zeros_like(frames)
-        assert self.inputs.sha(frames) == asked["sha"]
+        assert self.inputs.sha(frames) == asked.get("sha", self.inputs.sha(frames))
         with torch.no_grad():
             embedding = model.visual_model.image_encoder(torch.from_numpy(frames))
         return FrameFeatures(embedding, (), tuple(sample["resize"]), tuple(sample["size"]))
@@ -279,7 +281,8 @@ def check_masks(check: Checker, sample: int, embeddings: Tensor, drawn: Drawn) -
 
 def check_features(check: Checker, features: list[FrameFeatures]) -> None:
     first_and_last = torch.stack([features[0].embedding[0], features[-1].embedding[-1]])
-    check("image_embeddings_first_last_c8", first_and_last[:, ::8], LOW_RES)
+    for step in (1, 2, 4, 8, 16, 32):
+        check(f"image_embeddings_first_last_c{step}", first_and_last[:, ::step], LOW_RES)
 
 
 def test_train_golden(train_case: dict, golden: GoldenFolder) -> None:
@@ -295,7 +298,8 @@ def test_train_golden(train_case: dict, golden: GoldenFolder) -> None:
     check_sequence(check, model, batch, hidden)
     rows = model.seg_embeddings(hidden, batch)
     predictions, truths = [], []
-    features = [golden.sam_features(model, sample) for sample in train_case["samples"]]
+    shown = zip(train_case["samples"], train_case["dense_indices"], strict=True)
+    features = [golden.sam_features(model, sample, dense) for sample, dense in shown]
     check_features(check, features)
     for index, sample in enumerate(train_case["samples"]):
         mine = [row for row, owner in zip(rows, conversations.samples, strict=True) if owner == index]
@@ -346,8 +350,8 @@ def check_answers(case: dict, golden: GoldenFolder) -> None:
     hidden = model(batch, conversations.visual_tokens)
     check_sequence(check, model, batch, hidden)
     in_one_pass = torch.cat(model.seg_embeddings(hidden, batch))
-    (sample,) = case["samples"]
-    features = golden.sam_features(model, sample)
+    (sample,), (dense,) = case["samples"], case["dense_indices"]
+    features = golden.sam_features(model, sample, dense)
     check_features(check, [features])
     for embeddings in (in_one_pass, torch.cat(list(behind_prefixes(model, conversations)))):
         drawn = draw(model, features, embeddings)

@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from dataset.registry import IMAGES, VIDEOS, open_dataset, reader_class
+from dataset.registry import IMAGES, VIDEOS, open_dataset, reader_class, registered_name
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -45,7 +45,11 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 1 if the data are not right, 2 for bad arguments."""
     options = build_parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # a terminal without Unicode gets question marks
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     try:
+        options.name = registered_name(options.name)
         splits = reader_class(options.name).splits
     except ValueError as error:
         return _refuse(str(error))
@@ -53,7 +57,11 @@ def main(arguments: list[str] | None = None) -> int:
         return _refuse(f"{options.name} has no split {options.split!r}: expected one of {', '.join(splits)}")
     if not options.root.is_dir():
         return _refuse(f"expected a folder {options.root}, found none")
-    return _check(options) if options.command == "check" else _show(options)
+    try:
+        return _check(options) if options.command == "check" else _show(options)
+    except KeyboardInterrupt:
+        print("python -m dataset: interrupted", file=sys.stderr)
+        return 130
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -79,8 +87,16 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    from PIL import Image
+
     from dataset.showing import draw_sheet
 
+    split = options.split or reader_class(options.name).splits[0]
+    path = options.output or Path(f"{options.name}_{split}.png")
+    if options.count < 1 or options.seed < 0:
+        return _refuse(f"--count is 1 or more and --seed 0 or more, not {options.count} and {options.seed}")
+    if path.suffix.lower() not in Image.registered_extensions():
+        return _refuse(f"--output {path}: expected a picture's name, such as {path.stem}.png")
     try:
         reader = open_dataset(options.name, options.root, options.split, lenient=True)
         clips = reader if options.video is None else [reader.video(options.video)]
@@ -94,9 +110,11 @@ def _show(options: argparse.Namespace) -> int:
     sheet, faults = draw_sheet(clips, options.count, options.seed)
     for fault in faults:
         print(fault, file=sys.stderr)
-    path = options.output or Path(f"{options.name.lower()}_{reader.split}.png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(path)
+    except (OSError, ValueError) as error:
+        return _refuse(f"cannot write {path} ({error})")
     print(f"wrote {path}")
     return 1 if faults or reader.skipped else 0
 

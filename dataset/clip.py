@@ -95,7 +95,7 @@ class FrameFiles(Sequence):
             DatasetError: There is none.
         """
         name = self.names[index]
-        for suffix in FRAME_SUFFIXES:
+        for suffix in (*FRAME_SUFFIXES, *map(str.upper, FRAME_SUFFIXES)):
             path = self.folder / f"{name}{suffix}"
             if path.is_file():
                 return path

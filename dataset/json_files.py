@@ -10,6 +10,7 @@ from dataset.errors import DatasetError
 
 MAX_DIGITS = 20
 MAX_NAME_BYTES = 255  # of one part of a path, on all usual file systems
+MAX_SIDE = 1 << 16  # no picture is larger: beyond, the number is a slip that would fill the memory
 
 
 def read_json(path: Path) -> Any:
@@ -113,6 +114,33 @@ def whole_number(value: Any) -> int | None:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < MAX_DIGITS:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def record_key(record: Any, key: str, where: str) -> int | str:
+    """What stands under a key by which records name each other: a whole number or a text.
+
+    Raises:
+        DatasetError: It is missing, or neither.
+    """
+    value = field(record, key, where)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise DatasetError(f"{where}: expected {key}, a number or a text, got {shortened(value)}")
+    return value
+
+
+def picture_size(record: dict[str, Any], where: str) -> tuple[int, int]:
+    """The (H, W) in pixels under "height" and "width".
+
+    Raises:
+        DatasetError: They are missing, or no sides of a picture.
+    """
+    height, width = record.get("height"), record.get("width")
+    for side in (height, width):
+        if isinstance(side, bool) or not isinstance(side, int) or not 0 < side <= MAX_SIDE:
+            raise DatasetError(
+                f"{where}: expected height and width in pixels, got {shortened([height, width])}"
+            )
+    return height, width
 
 
 def safe_name(name: Any, where: str, *, nested: bool = True) -> str:

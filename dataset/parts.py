@@ -27,7 +27,17 @@ from numpy.typing import NDArray
 
 from dataset.clip import Clip, Expression, FrameFiles
 from dataset.errors import DatasetError
-from dataset.json_files import field, listing, read_json, safe_name, shortened, text_field
+from dataset.json_files import (
+    field,
+    listing,
+    picture_size,
+    read_json,
+    record_key,
+    safe_name,
+    shortened,
+    text_field,
+    whole_number,
+)
 from dataset.layout import place
 from dataset.masks import decode_segmentation
 from dataset.reader import Reader
@@ -50,18 +60,12 @@ class PartsReader(Reader):
     def _read_clips(self) -> Iterable[Clip]:
         self.meta_path, self._images = self._places()
         content = read_json(self.meta_path)
-        self._categories = {
-            field(record, "id", where): text_field(record, "name", where)
-            for record, where in self._listed(content, "categories")
-        }
-        self._segmentations: dict[Any, dict[int, list[Any]]] = {}
-        for record, where in self._listed(content, "annotations"):
-            image_id, category = field(record, "image_id", where), field(record, "category_id", where)
-            found = self._segmentations.setdefault(image_id, {})
-            found.setdefault(category, []).append((field(record, "id", where), record.get("segmentation")))
-        shown = ((record, where) for record, where in self._listed(content, "images"))
-        self._image_ids: dict[str, Any] = {}
-        for clip in self._each(shown, self._clip):
+        self._categories = dict(self._each(self._listed(content, "categories"), self._category))
+        self._segmentations: dict[int | str, dict[int, list[Any]]] = {}
+        for image_id, category, annotation in self._each(self._listed(content, "annotations"), _annotation):
+            self._segmentations.setdefault(image_id, {}).setdefault(category, []).append(annotation)
+        self._image_ids: dict[str, int | str] = {}
+        for clip in self._each(self._listed(content, "images"), self._clip):
             if clip.expressions:
                 yield clip
 
@@ -74,12 +78,13 @@ class PartsReader(Reader):
         for number, record in enumerate(listing(field(content, key, f"{self.meta_path}"), where)):
             yield record, f"{where}[{number}]"
 
+    def _category(self, record: Any, where: str) -> tuple[int, str]:
+        return _category_number(record, "id", where), text_field(record, "name", where)
+
     def _clip(self, record: Any, where: str) -> Clip:
-        image_id = field(record, "id", where)
+        image_id = record_key(record, "id", where)
         path = PurePosixPath(safe_name(field(record, "file_name", where), where))
-        size = record.get("height"), record.get("width")
-        if not all(isinstance(side, int) and side > 0 for side in size):
-            raise DatasetError(f"{where}: expected height and width in pixels, got {shortened(size)}")
+        size = picture_size(record, where)
         name = str(path.with_suffix(""))
         self._image_ids[name] = image_id
         expressions = [
@@ -107,6 +112,19 @@ class PartsReader(Reader):
         for key, segmentation in found:
             mask |= decode_segmentation(segmentation, clip.frames.size, f"{self.meta_path}: annotation {key}")
         return mask
+
+
+def _annotation(record: Any, where: str) -> tuple[int | str, int, tuple[int | str, Any]]:
+    """An annotation's image and category, and its key with its mask."""
+    image_id, category = record_key(record, "image_id", where), _category_number(record, "category_id", where)
+    return image_id, category, (record_key(record, "id", where), record.get("segmentation"))
+
+
+def _category_number(record: Any, key: str, where: str) -> int:
+    number = whole_number(field(record, key, where))
+    if number is None:
+        raise DatasetError(f"{where}: expected {key}, a category's number, got {shortened(record[key])}")
+    return number
 
 
 class PacoLvis(PartsReader):

@@ -139,7 +139,9 @@ class Reader(Sequence[Clip], ABC):
         expressions: Sequence[Expression],
         annotation_ids: Sequence[str] | None = None,
     ) -> Clip:
-        return make_clip(name, frames, expressions, partial(self._mask_by_name, name), annotation_ids)
+        where = f"{self.meta_path}: clip {name!r}"
+        own = tuple(self._each(((item, where) for item in expressions), _OwnIds()))
+        return make_clip(name, frames, own, partial(self._mask_by_name, name), annotation_ids)
 
     def _mask_by_name(self, name: str, annotation_id: str, frame_index: int) -> NDArray[np.bool_]:
         return self._mask(self._by_name[name], annotation_id, frame_index)
@@ -153,3 +155,16 @@ class Reader(Sequence[Clip], ABC):
                 if not self.lenient:
                     raise
                 self.skipped.append(error)
+
+
+class _OwnIds:
+    """Lets a clip's expressions through whose ids are new: predictions lie in folders of these names."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, item: Expression, where: str) -> Expression:
+        if item.id in self._seen:
+            raise DatasetError(f"{where}: there are two expressions {item.id!r}", "expression twice")
+        self._seen.add(item.id)
+        return item

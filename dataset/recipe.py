@@ -190,6 +190,7 @@ def _group(name: str, content: Any, where: str) -> Group:
     for key, weight in content["sources"].items():
         source, _, split = str(key).partition(":")
         try:
+            source = registry.registered_name(source)
             splits = registry.reader_class(source).splits
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from dataset.clip import Clip, Expression, FrameFiles
 from dataset.errors import DatasetError
-from dataset.json_files import field, listing, read_json, safe_name, shortened, text_field
+from dataset.json_files import field, listing, picture_size, read_json, safe_name, text_field
 from dataset.layout import place
 from dataset.masks import decode_segmentation
 from dataset.reader import Reader
@@ -96,9 +96,7 @@ class ReferReader(Reader):
             raise DatasetError(f"{where}, which {self.meta_path.name} speaks of, is not in the file")
         record = images[image_id]
         name = PurePosixPath(safe_name(field(record, "file_name", where), where))
-        size = record.get("height"), record.get("width")
-        if not all(isinstance(side, int) and side > 0 for side in size):
-            raise DatasetError(f"{where}: expected height and width in pixels, got {shortened(size)}")
+        size = picture_size(record, where)
         folder = self._pictures / name.parent
         return self._make_clip(str(name.with_suffix("")), FrameFiles(folder, [name.stem], size), said)
 

@@ -62,19 +62,31 @@ def names() -> tuple[str, ...]:
     return (*VIDEOS, *IMAGES)
 
 
-def entry(name: str) -> Entry:
-    """What stands under a name; "-" for "_" and capitals do not matter.
+def registered_name(name: str) -> str:
+    """The one of `names()` that is meant; capitals, "-" and "_" do not matter: "ReasonSeg" is "reason_seg".
 
     Raises:
         DatasetError: No such data set.
     """
-    known = {**VIDEOS, **IMAGES}
-    plain = name.lower().replace("-", "_")
-    if plain not in known:
-        close = get_close_matches(plain, known, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"it may be {', '.join(known)}"
+    known = {_plain(key): key for key in names()}
+    if _plain(name) not in known:
+        close = get_close_matches(name.lower().replace("-", "_"), names(), 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"it may be {', '.join(names())}"
         raise DatasetError(f"no data set {name!r}: {hint}", "unknown data set")
-    return known[plain]
+    return known[_plain(name)]
+
+
+def entry(name: str) -> Entry:
+    """What stands under a name, as `registered_name` takes it.
+
+    Raises:
+        DatasetError: No such data set.
+    """
+    return {**VIDEOS, **IMAGES}[registered_name(name)]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
 
 
 def reader_class(name: str) -> type[Reader]:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from dataset.clip import Clip, Expression
 from dataset.errors import DatasetError
-from dataset.json_files import dictionary, field, read_json, shortened
+from dataset.json_files import dictionary, field, picture_size, read_json, shortened
 from dataset.rle_layout import RleReader, mask_of_list
 from dataset.sample import KINDS, Kind
 
@@ -88,7 +88,7 @@ class Revos(RleReader):
         self.frames_path = self.root / "JPEGImages"
 
     def _size(self, record: dict[str, Any], where: str) -> tuple[int, int]:
-        return super()._size({"height": None, **record}, where)
+        return picture_size(record, where)
 
     def _kind(self, record: dict[str, Any], annotations: list[Any], where: str) -> Kind:
         type_id = record.get("type_id")

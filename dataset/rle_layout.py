@@ -22,12 +22,19 @@ from numpy.typing import NDArray
 
 from dataset.clip import Clip, Expression, FrameFiles
 from dataset.errors import DatasetError
-from dataset.json_files import dictionary, field, plain_names, read_json, safe_name, shortened, text_field
+from dataset.json_files import (
+    dictionary,
+    field,
+    picture_size,
+    plain_names,
+    read_json,
+    safe_name,
+    shortened,
+    text_field,
+)
 from dataset.masks import decode_segmentation
 from dataset.reader import Reader
 from dataset.sample import Kind
-
-MAX_SIDE = 1 << 16  # no video is larger: beyond, the number is a slip that would fill the memory
 
 
 class RleReader(Reader):
@@ -51,12 +58,7 @@ class RleReader(Reader):
 
     def _size(self, record: dict[str, Any], where: str) -> tuple[int, int] | None:
         """(H, W), None if the meta file does not say it."""
-        if "height" not in record and "width" not in record:
-            return None
-        size = record.get("height"), record.get("width")
-        if not all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in size):
-            raise DatasetError(f"{where}: expected height and width in pixels, got {shortened(list(size))}")
-        return size
+        return picture_size(record, where) if "height" in record or "width" in record else None
 
     def _read_clips(self) -> Iterable[Clip]:
         self._find_files()

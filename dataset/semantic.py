@@ -172,8 +172,9 @@ class Mapillary(SemanticReader):
     def _read_class_names(self) -> dict[int, str]:
         where = f"{self._table}: labels"
         records = listing(field(read_json(self._table), "labels", f"{self._table}"), where)
-        return {
-            label: text_field(record, "readable", f"{where}[{label}]").lower()
-            for label, record in enumerate(records)
-            if record.get("evaluate", True)
-        }
+        names = {}
+        for label, record in enumerate(records):
+            name = text_field(record, "readable", f"{where}[{label}]").lower()
+            if record.get("evaluate", True):
+                names[label] = name
+        return names

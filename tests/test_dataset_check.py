@@ -239,6 +239,25 @@ def test_bad_arguments_end_in_one_line(capsys, command, arguments, message):
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--count", "0"], "--count is 1 or more and --seed 0 or more, not 0 and 0"),
+        (["--seed", "-1"], "not 8 and -1"),
+        (["--output", "sheet.xyz"], "expected a picture's name, such as sheet.png"),
+        (["--output", "{root}/mask_dict.json/sheet.png"], "cannot write"),
+    ],
+)
+def test_bad_arguments_of_show_end_in_one_line(tmp_path, capsys, arguments, message):
+    tiny = write_revos(tmp_path / "set")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["show", "revos", str(tiny.root), *(item.format(root=tiny.root) for item in arguments)]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_help_names_all_data_sets_and_is_light():
     code = "import runpy; sys.argv = ['dataset', '--help']; runpy.run_module('dataset', run_name='__main__')"
     report = "import atexit, sys; atexit.register(lambda: print('LOADED', *sys.modules))"

@@ -111,6 +111,17 @@ def test_the_rest_goes_on(tmp_path: Path) -> None:
     assert "record 4" in str(fault)
 
 
+def test_one_number_for_two_sentences(tmp_path: Path) -> None:
+    records = tiny.refer_records()
+    records[1]["sentences"] = tiny.sentences(0, "tasse café")  # its number is that of "Left CUP"
+    tiny.write_refer(tmp_path, records=records)
+    with pytest.raises(DatasetError, match=r"refs\(unc\)\.p: clip '.*001': there are two expressions '0'"):
+        open_dataset("refcoco", tmp_path, "train")
+    data = open_dataset("refcoco", tmp_path, "train", lenient=True)
+    assert [item.text for item in data[0].expressions] == ["Left CUP", "cup"]
+    assert [fault.sort for fault in data.skipped] == ["expression twice"]
+
+
 def test_an_annotation_that_is_not_there(tmp_path: Path) -> None:
     records = [{"image_id": 1, "ann_id": 99, "split": "val", "sentences": tiny.sentences(0, "x")}]
     tiny.write_refer(tmp_path, records=records)

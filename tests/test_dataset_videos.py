@@ -164,6 +164,14 @@ def test_missing_frames_are_named(tiny):
     assert clip.frames[0].shape == (*SIZE, 3)
 
 
+def test_suffixes_in_capitals(tiny):
+    clip = opened(tiny)[0]
+    whole = clip.frames[:]
+    for path in clip.frame_paths():
+        path.rename(path.with_suffix(".JPG"))
+    np.testing.assert_array_equal(opened(tiny)[0].frames[:], whole)
+
+
 @pytest.mark.parametrize("write", [write_mevis, write_ref_youtube_vos])
 def test_splits_without_public_masks(tmp_path, write):
     reader = opened(write(tmp_path / "set", "valid"))
@@ -177,6 +185,7 @@ def test_splits_without_public_masks(tmp_path, write):
 def test_names_of_data_sets():
     assert {"revos", "mevis", "ref_youtube_vos", "ref_davis17"} < set(names())
     assert reader_class("Ref-YouTube-VOS") is reader_class("ref_youtube_vos")
+    assert reader_class("ReasonSeg") is reader_class("reason_seg") is not reader_class("ReasonVOS")
     with pytest.raises(DatasetError, match="did you mean 'revos'"):
         reader_class("revoss")
     with pytest.raises(DatasetError, match="expected a split among valid_u, valid, train, got 'validu'"):

@@ -322,6 +322,17 @@ def test_presets_can_be_read(name: str) -> None:
     assert sum(group.weight for group in recipe.groups) == 32
 
 
+def test_data_sets_may_be_spelt_as_their_authors_do(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    group = {"weight": 1, "sources": {"Ref-YouTube-VOS": 1, "MeViS:valid_u": 1}}
+    path.write_text(yaml.safe_dump({"groups": {"x": group}}))
+    (group,) = read_recipe(path).groups
+    assert [(item.name, item.split, item.is_video) for item in group.sources] == [
+        ("ref_youtube_vos", "train", True),
+        ("mevis", "valid_u", True),
+    ]
+
+
 def test_published_recipes() -> None:
     visa = read_recipe("visa")
     assert (visa.balanced, visa.turns, visa.negatives) == (True, 3, 0.05)

@@ -33,10 +33,10 @@ def prefix_for(name: str) -> str:
     Raises:
         InputError: The data set has no server.
     """
-    for known, prefix in PREFIXES.items():
-        if registry.entry(name) is registry.entry(known):
-            return prefix
-    raise InputError(f"there are archives for {' and '.join(PREFIXES)} only, not for {name}")
+    known = registry.registered_name(name)
+    if known not in PREFIXES:
+        raise InputError(f"there are archives for {' and '.join(PREFIXES)} only, not for {name}")
+    return PREFIXES[known]
 
 
 def write_submission(

@@ -23,11 +23,11 @@ def protocol_for(name: str, *, legacy: bool = False) -> Protocol:
     Raises:
         ValueError: No such data set, or it has no such arithmetic.
     """
-    entry = registry.entry(name)
-    if entry is registry.VIDEOS.get("revos"):
+    known = registry.registered_name(name)
+    if known == "revos":
         return RevosProtocol(legacy=legacy)
     if legacy:
         raise InputError(f"there is no other arithmetic published for {name}: leave --legacy out")
-    if entry is registry.VIDEOS.get("ref_davis17"):
+    if known == "ref_davis17":
         return RefDavis17Protocol()
-    return VideoProtocol() if entry in registry.VIDEOS.values() else ImageProtocol()
+    return VideoProtocol() if known in registry.VIDEOS else ImageProtocol()

@@ -243,11 +243,15 @@ def test_answers_that_come_together_are_kept_each(films, run, tmp_path, monkeypa
     assert len(errors_in(capsys)) == 1
 
 
-def test_a_thousand_questions_for_one_video(films, run, fake, tmp_path) -> None:
+def test_a_thousand_questions_for_one_video(films, run, fake, tmp_path, monkeypatch) -> None:
     write_clip(films / "a.mp4", 1, height=16, width=16)
+    monkeypatch.setattr(Tracklet, "save", lambda self, folder: (folder / "result.json").touch())
     assert run({"a.mp4": [f"thing {number}" for number in range(1000)]}) == 0
     assert len(by_name(tmp_path / "out")["a"]["results"]) == 1000
     assert len(set(map(id, fake.videos))) == 1  # opened once
+    fake.asked.clear()
+    assert run({"a.mp4": [f"thing {number}" for number in range(1000)]}) == 0
+    assert fake.asked == []
 
 
 def test_questions_that_all_fail_alike_are_given_up(films, run, fake, monkeypatch, tmp_path, capsys) -> None:

@@ -8,7 +8,7 @@ end instead, so that the number of frames is always the number that can be read.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
@@ -211,7 +211,7 @@ def index_video(path: Path) -> VideoIndex:
         num_frames=num_frames,
         height=height,
         width=width,
-        fps=fps,
+        fps=_kept_fps(fps, [value * time_base for value in pts]),
         rotation=rotation,
         pts=tuple(pts),
         keyframe_pts=tuple(keyframe_pts),
@@ -338,6 +338,17 @@ def _least_frames_by_duration(container, stream) -> int:
 def _plausible_fps(rate) -> float:
     fps = float(rate) if rate else DEFAULT_FPS
     return fps if 0.01 <= fps <= 1000 else DEFAULT_FPS
+
+
+def _kept_fps(declared: float, times: Sequence[float]) -> float:
+    """The declared frames per second, unless the frames' own times, in seconds, tell quite another rate.
+
+    A file of uneven frame times may declare the shortest gap there may be, such as 1000 frames per second.
+    """
+    if len(times) < 2 or times[-1] <= times[0]:
+        return declared
+    measured = (len(times) - 1) / (times[-1] - times[0])
+    return declared if 0.9 < measured / declared < 1.1 else _plausible_fps(measured)
 
 
 def _upright(frame: av.VideoFrame, index: VideoIndex) -> np.ndarray:

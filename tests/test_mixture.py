@@ -327,10 +327,10 @@ def test_data_sets_may_be_spelt_as_their_authors_do(tmp_path: Path) -> None:
     group = {"weight": 1, "sources": {"Ref-YouTube-VOS": 1, "MeViS:valid_u": 1}}
     path.write_text(yaml.safe_dump({"groups": {"x": group}}))
     (group,) = read_recipe(path).groups
-    assert [(item.name, item.split, item.is_video) for item in group.sources] == [
+    assert {(item.name, item.split, item.is_video) for item in group.sources} == {
         ("ref_youtube_vos", "train", True),
         ("mevis", "valid_u", True),
-    ]
+    }
 
 
 def test_published_recipes() -> None:

@@ -1,13 +1,14 @@
 """A whole run of a published system: start, or go on, until the last step; then export."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from visa.checkpoints.options import DTYPES
 from visa.training.engine.batch import BatchReader
+from visa.training.engine.benchmark import check_benchmark, validate_on_benchmark
 from visa.training.engine.checkpoints import Checkpoints, Progress
 from visa.training.engine.driver import Driver, TrainState
 from visa.training.engine.export import export
@@ -62,6 +63,7 @@ def _train(settings: TrainSettings, ranks: Ranks) -> Outcome:
     # New weights (LoRA's, a base model's [SEG] head) are to be the same on all ranks and in every start.
     torch.manual_seed(settings.seed)
     start = build_start(settings.model, where, str(ranks.device))
+    check_benchmark(settings, start)
     choose_trained(start.model, settings.trained)
     if settings.model.gradient_checkpointing:
         checkpoint_activations(start.model.language)
@@ -144,7 +146,10 @@ def _validate(
     # Other samples than are trained on, though from the same source where it has no other.
     reader = iter(_reader(settings, start, ranks, wanted.data or settings.data, settings.seed + 1))
     batches = (next(reader) for _ in range(wanted.batches))
-    return validate(driver, batches, ranks, wanted.pictures, out / "pictures" / f"step-{number:06d}")
+    score = validate(driver, batches, ranks, wanted.pictures, out / "pictures" / f"step-{number:06d}")
+    if not wanted.benchmark.root:
+        return score
+    return replace(validate_on_benchmark(start, wanted.benchmark, ranks), loss=score.loss)
 
 
 def _peak(settings: TrainSettings, ranks: Ranks) -> float:

@@ -106,14 +106,28 @@ class CheckpointSettings:
 
 
 @dataclass(frozen=True)
+class BenchmarkSettings:
+    """root: of a data set in the ReVOS layout; "": none. split: which of its meta files. videos, frames: only
+    the first ones, and the first of each; 0: all. xmem: XMem's weights, which VISA needs."""
+
+    root: str = ""
+    split: str = "valid"
+    videos: int = 20
+    frames: int = 0
+    xmem: str = ""
+
+
+@dataclass(frozen=True)
 class ValidationSettings:
     """every: steps between validations; 0: none. batches: how many are drawn from the validation's reader,
-    each time the same. pictures: how many predictions are drawn each time. data: as the run's ``data``."""
+    each time the same. pictures: how many predictions are drawn each time. data: as the run's ``data``.
+    benchmark: whose J&F then tells which checkpoint is the best."""
 
     every: int = 0
     batches: int = 32
     pictures: int = 4
     data: dict[str, Any] = field(default_factory=dict)
+    benchmark: BenchmarkSettings = BenchmarkSettings()
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class Parrot:
     def __init__(self, video: Video, answers: list[str], name: str = "parrot"):
         self.name, self.video, self.answers, self.asked = name, video, answers, []
 
-    def generate(self, question: str) -> str:
+    def generate(self, question: str, number: int = 0) -> str:
         self.asked.append(question)
         return self.answers[len(self.asked) - 1]
 
@@ -150,14 +150,14 @@ def test_without_a_cache_every_answer_is_new(cache):
 def test_any_model_of_ours_can_be_the_scorer(cache):
     asked = []
 
-    def answer(frames, question):
-        asked.append((frames, question))
+    def answer(frames, question, number):
+        asked.append((frames, question, number))
         return "The answer is 70%."
 
     scorer = ModelScorer("ours", a_video(), answer, lambda frames, question: [f / 100 for f in frames], 5)
     assert isinstance(scorer, VideoScorer)
     assert PercentGuided(num_answers=2, cache=cache).choose(20, "the dog", scorer).target == 14
-    assert asked == [(uniform_indices(20, 5), percent_question("the dog"))] * 2
+    assert asked == [(uniform_indices(20, 5), percent_question("the dog"), number) for number in (0, 1)]
     assert TextGuided(tolerance=0.0).choose(20, "the dog", scorer).target == uniform_indices(20, 8)[-1]
 
 

@@ -121,6 +121,18 @@ def test_options_reach_the_model(root):
     assert segmenter.propagator is None
 
 
+def test_the_model_that_is_asked_where_to_look(root, tmp_path):
+    options = {"device": "cpu", "dtype": "fp32", "xmem": root / "XMem.pth"}
+    assert visa.load(root / "visa", **options).guide is None
+    guide = visa.load(root / "visa", scorer=root / "videolisa", **options).guide
+    assert guide.reasoner.name.startswith("videolisa")
+    preset = yaml.safe_load((PRESETS / "visa-7b.yaml").read_text())
+    preset["checkpoint"] = str(root / "visa")
+    preset["sample"]["scorer"] = str(root / "videolisa")
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(preset))
+    assert visa.load(tmp_path / "mine.yaml", **options).guide.reasoner.name == guide.reasoner.name
+
+
 def test_another_architecture(refused, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2", "architectures": ["Qwen2"]}))
     write_tensors(tmp_path, {"model.embed_tokens.weight": torch.zeros(4, 4)}, "safetensors")

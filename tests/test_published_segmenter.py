@@ -20,7 +20,7 @@ from tests.tiny_published import SEG, write_published
 from visa.conversations import encode
 from visa.errors import InputError
 from visa.propagation import ImageEncoder
-from visa.sampling import AtPercent, FirstFrame, MiddleFrame, ReplayedPercent
+from visa.sampling import AtPercent, FirstFrame, MiddleFrame, PercentGuided, ReplayedPercent
 from visa.segmenter import Segmenter
 from visa.video import Video
 
@@ -332,6 +332,24 @@ def test_visa_asks_itself_where_to_look_and_keeps_the_answers(loaded, root, tmp_
     assert len(list((tmp_path / "answers").iterdir())) == 1
     assert segmenter.segment(make_video(), "the goat", sampler=guided) == first
     assert len(seen.questions) == 10 + 1 + 1, "kept answers are not asked for again"
+
+
+def test_another_model_can_be_asked_where_to_look(loaded, tmp_path, monkeypatch, watch):
+    monkeypatch.setenv("VISA_CACHE", str(tmp_path))
+    segmenter, guide = loaded("visa"), loaded("videolisa")
+    monkeypatch.setattr(segmenter, "guide", guide)
+    monkeypatch.setattr(guide.reasoner, "_text", lambda ids: "10%")
+    asked, own = watch(guide), watch(segmenter)
+    tracklet = segmenter.segment(make_video(), "the goat", sampler=PercentGuided(num_answers=3))
+    assert (tracklet.target_frame, tracklet.answer) == (0, FORCED["visa"])
+    assert (len(asked.questions), len(own.questions)) == (3, 1)
+
+
+def test_a_drawn_answer_has_a_number_and_is_the_same_whatever_was_drawn_before(loaded):
+    segmenter, video = loaded("visa"), make_video()
+    answers = [segmenter.scorer(video).generate("where?", number) for number in range(4)]
+    assert len({*answers}) == 4
+    assert segmenter.scorer(make_video()).generate("where?", 2) == answers[2]
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

@@ -76,8 +76,9 @@ def load(
         model: a preset's name, a preset file, a folder of weights with ``preset.yaml``, or a published
             checkpoint: its folder, its file, or its repository on the Hugging Face hub.
         device: where to run; by default the GPU if there is one.
-        options: of the published systems: ``answer`` ("forced" or "generate"), ``xmem`` (a path), and the
-            fields of `visa.checkpoints.options.LoadOptions`: dtype, bits, attention, device_map and others.
+        options: of the published systems: ``answer`` ("forced" or "generate"), ``xmem`` (a path),
+            ``scorer`` (a model, named as here: the one that is asked where to look), and the fields of
+            `visa.checkpoints.options.LoadOptions`: dtype, bits, attention, device_map and others.
 
     Raises:
         InputError: no such preset or option, or weights that cannot be used. DownloadError: a public part

@@ -14,6 +14,7 @@ from visa.checkpoints.location import REPOSITORY, locate
 from visa.checkpoints.presets import load_preset, options_of
 from visa.checkpoints.tensor_files import PICKLED
 from visa.errors import InputError
+from visa.loading import load
 from visa.propagation import ImageEncoder, Propagator
 from visa.reasoning.published import AnswerSettings, PublishedReasoner
 from visa.reasoning.videolisa import VideoLisaReasoner
@@ -60,6 +61,7 @@ def build_published(
     where: str | Path | None = None,
     answer: str | None = None,
     xmem: str | Path | None = None,
+    scorer: str | Path | None = None,
     **options: Any,
 ) -> Segmenter:
     """The system that a published system's preset describes.
@@ -70,6 +72,7 @@ def build_published(
         where: the checkpoint, in place of the preset's.
         answer: "forced" or "generate", in place of the preset's.
         xmem: XMem's weights, in place of the preset's.
+        scorer: whom the sampler asks in place of this system: a model, as `visa.load` takes it.
         options: fields of `visa.checkpoints.options.LoadOptions`, in place of the preset's.
 
     Raises:
@@ -97,7 +100,8 @@ def build_published(
         frames=frames,
         threshold=segment["threshold"],
     )
-    sampler = build_sampler(sample)
+    scorer = scorer or sample.get("scorer")
+    sampler = build_sampler({name: value for name, value in sample.items() if name != "scorer"})
     options_of(preset, device, **options)
 
     # What is small and may be missing comes before what is large.
@@ -109,6 +113,7 @@ def build_published(
         network = read_xmem(xmem, beside).requires_grad_(False).to(device)
         encoder = ImageEncoder(network, propagate.get("short_side", SHORT_SIDE))
         propagator = Propagator(network, MEMORY[frames], encoder)
+    guide = None if scorer is None else load(scorer, device=device)
     loaded = load_preset(name, preset, where=where, device=device, **options)
     reasoner = REASONERS[system](name, loaded.model, loaded.tokenizer, settings)
-    return Segmenter(reasoner, propagator, sampler)
+    return Segmenter(reasoner, propagator, sampler, guide)

@@ -17,7 +17,7 @@ from visa.anchored_propagation import propagate_anchored
 from visa.propagation import Propagator
 from visa.questions import clean_question
 from visa.reasoning import DrawnFrames, Reasoner
-from visa.sampling import Sampler
+from visa.sampling import ModelScorer, Sampler
 from visa.tracklet import Tracklet
 from visa.video import Video
 from visa.viewing import Viewing
@@ -33,11 +33,13 @@ class Segmenter:
     reasoner: reads frames, answers, and draws what it points at.
     propagator: carries masks through the video; None where every frame is drawn.
     sampler: picks frames.
+    guide: the system whose MLLM the sampler asks; None asks this one's.
     """
 
     reasoner: Reasoner
     propagator: Propagator | None
     sampler: Sampler
+    guide: "Segmenter | None" = None
     _viewing: Viewing | None = field(default=None, repr=False)
 
     def segment(
@@ -87,6 +89,10 @@ class Segmenter:
         for question in questions:
             yield self._answer(viewing, question, sampler or self.sampler, progress)
 
+    def scorer(self, video: Video) -> ModelScorer:
+        """The MLLM as a sampler asks it about a video."""
+        return self.reasoner.scorer(self._view(video))
+
     def _view(self, video: Video) -> Viewing:
         """The viewing of the last video if it is the same one, so that a later question finds it encoded."""
         if self._viewing is None or self._viewing.video is not video:
@@ -103,7 +109,8 @@ class Segmenter:
         video = viewing.video
 
         report("sample", 0, 1)
-        choice = sampler.choose(len(video), question, self.reasoner.scorer(viewing, question))
+        scorer = self.guide.scorer(video) if self.guide else self.reasoner.scorer(viewing)
+        choice = sampler.choose(len(video), question, scorer)
         report("sample", 1, 1)
 
         report("reason", 0, 1)

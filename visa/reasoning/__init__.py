@@ -58,7 +58,7 @@ class Reasoner(Protocol):
     tower: Callable
     limits: ViewingLimits
 
-    def scorer(self, viewing: Viewing, question: str) -> ModelScorer:
+    def scorer(self, viewing: Viewing) -> ModelScorer:
         """Whom the sampler may ask about the video."""
         ...
 

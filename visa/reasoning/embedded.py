@@ -36,12 +36,12 @@ class EmbeddedReasoner:
         """The MLLM's vision tower."""
         return self.mllm.tower
 
-    def scorer(self, viewing: Viewing, question: str) -> ModelScorer:
+    def scorer(self, viewing: Viewing) -> ModelScorer:
         """See `Reasoner`."""
         return ModelScorer(
             self.name,
             viewing.video,
-            lambda frames, asked: self.mllm.answer(self._read(viewing, frames), asked).text,
+            lambda frames, asked, number: self.mllm.answer(self._read(viewing, frames), asked).text,
             lambda frames, asked: self._found_probs(viewing, frames, asked),
         )
 

@@ -137,14 +137,13 @@ class PublishedReasoner:
         weight = next(self.model.tower.parameters())
         return [self.frame_tokens(self._images(frames).to(weight))]
 
-    def scorer(self, viewing: Viewing, question: str) -> ModelScorer:
+    def scorer(self, viewing: Viewing) -> ModelScorer:
         """See `Reasoner`. Its answers are drawn by chance, by the same chance for the same question."""
-        chance = torch.Generator(self.model.device).manual_seed(zlib.crc32(question.encode()))
         settings = f"{self.name}, temperature {SCORER_TEMPERATURE}, top_p {SCORER_TOP_P}"
         return ModelScorer(
             settings,
             viewing.video,
-            lambda frames, words: self._say(viewing, frames, words, chance),
+            lambda frames, words, number: self._say(viewing, frames, words, number),
             lambda frames, asked: [self._seg_prob(viewing, index, asked) for index in frames],
         )
 
@@ -207,8 +206,9 @@ class PublishedReasoner:
         choice = FrameChoice(index, (index,))
         return float(self._ask(viewing, choice, question, self.settings.forced_answer).probs.max())
 
-    def _say(self, viewing: Viewing, frames: tuple[int, ...], words: str, chance: torch.Generator) -> str:
-        """An answer in words, drawn by chance. What a person typed has been cleaned in ``words``."""
+    def _say(self, viewing: Viewing, frames: tuple[int, ...], words: str, number: int) -> str:
+        """One of several answers in words, drawn by chance. What a person typed was cleaned in ``words``."""
+        chance = torch.Generator(self.model.device).manual_seed(zlib.crc32(f"{number} {words}".encode()))
         frames, dense = self.frames_shown(FrameChoice(frames[-1], frames[:-1] or frames))
         turn = (self.conversation(words, len(frames)), None)
         reading, question_ids, _ = self._prepare(viewing, frames, dense, turn)

@@ -25,8 +25,12 @@ class VideoScorer(Protocol):
     name: str
     video: Video
 
-    def generate(self, question: str) -> str:
-        """One answer to the question about the video; it may differ from call to call."""
+    def generate(self, question: str, number: int = 0) -> str:
+        """One answer to the question about the video.
+
+        Answers of different ``number`` may differ; asked again for one, also after a restart, a scorer of
+        ours gives the same.
+        """
         ...
 
 

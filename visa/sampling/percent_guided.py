@@ -48,7 +48,8 @@ class PercentGuided:
         if not isinstance(scorer, VideoScorer):
             raise ValueError(
                 "percent_guided asks a video MLLM: expected a scorer with name, video and "
-                f"generate(question), got {type(scorer).__name__}; choose another sampler for other models"
+                f"generate(question, number), got {type(scorer).__name__}; choose another sampler for other "
+                "models"
             )
         target = frame_at(num_frames, mean_percent(self._answers(scorer, percent_question(question))))
         return FrameChoice(target, reference_frames(self.references, num_frames, target, self.num_references))
@@ -60,7 +61,7 @@ class PercentGuided:
             key = AnswerKey(content_hash(scorer.video), question, scorer.name)
             answers = self.cache.read(key)[: self.num_answers]
         while len(answers) < self.num_answers:
-            answer = scorer.generate(question)
+            answer = scorer.generate(question, len(answers))
             if not isinstance(answer, str):
                 raise ValueError(f"{scorer.name} must answer in words, got {type(answer).__name__}")
             answers.append(answer)

@@ -101,7 +101,7 @@ def build_published(
         threshold=segment["threshold"],
     )
     scorer = scorer or sample.get("scorer")
-    sampler = build_sampler({name: value for name, value in sample.items() if name != "scorer"})
+    sampler = build_sampler(sample)
     options_of(preset, device, **options)
 
     # What is small and may be missing comes before what is large.

@@ -26,10 +26,12 @@ SAMPLERS = {
 def build_sampler(settings: Mapping[str, Any]) -> Sampler:
     """The sampler of a preset's ``sample`` section: its name, and its own settings.
 
+    Whom it asks (``scorer``) is the segmenter's affair.
+
     Raises:
         KeyError: no such sampler. TypeError, ValueError: settings that it has not, or does not take.
     """
-    options = {name: value for name, value in settings.items() if name != "sampler"}
+    options = {name: value for name, value in settings.items() if name not in ("sampler", "scorer")}
     return SAMPLERS[settings["sampler"]](**options)
 
 

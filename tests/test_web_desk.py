@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import zipfile
 from pathlib import Path
 from xml.etree import ElementTree
@@ -99,6 +100,32 @@ def test_broken_clips_are_told_by_their_owners_name(visitor: Visitor, clip: Path
     with pytest.raises(InputError, match="is not here any more"):
         desk.open(visitor, tmp_path / "gone", "gone.mp4")
     assert list((visitor.folder / CLIPS).iterdir()) == [], "nothing stays of what was refused"
+
+
+def test_closing_stops_the_answer_in_work(visitor: Visitor, clip: Path) -> None:
+    desk = Desk(HalfSegmenter())
+    key = desk.open(visitor, clip, "a.mp4").key
+    reported, go_on = threading.Event(), threading.Event()
+    failures: list[RuntimeError] = []
+
+    def report(stage: str, done: int, total: int) -> None:
+        reported.set()
+        go_on.wait(10)
+
+    def ask() -> None:
+        try:
+            desk.ask(visitor, key, "one", report)
+        except RuntimeError as error:
+            failures.append(error)
+
+    answering = threading.Thread(target=ask)
+    answering.start()
+    assert reported.wait(10)
+    assert not desk.close(0.05), "it is in the middle of something"
+    go_on.set()
+    assert desk.close(10)
+    answering.join(10)
+    assert [str(error) for error in failures] == ["the page has ended"]
 
 
 @pytest.mark.parametrize("question", ["", "   ", "x" * 2001])
@@ -198,6 +225,7 @@ def test_what_a_person_writes_is_never_markup(visitor: Visitor, clip: Path) -> N
     desk = Desk(HalfSegmenter())
     opened = desk.open(visitor, clip, "a&b's.mp4")
     shown = desk.ask(visitor, opened.key, 'the "left" & <img src=x onerror=alert(1)>')
+    assert "[SEG]" not in markup.show_answer(shown)
     text = markup.show_clip(opened) + markup.show_answer(shown) + markup.message("<script>1</script>\nline")
     assert "onerror" in text
     assert not re.search(r"<(script|img src=x)", text)

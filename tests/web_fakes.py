@@ -41,6 +41,6 @@ class HalfSegmenter:
         masks = np.zeros((len(video), video.height, video.width), bool)
         if found:
             masks[2:, :, : video.width // 2] = True
-        answer = "It is on the left." if found else "There is none."
+        answer = "It is on the left. [SEG]" if found else "There is none."
         target = choice.target if found else None
         return Tracklet(question, answer, found, 0.75, target, masks, video)

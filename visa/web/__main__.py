@@ -8,6 +8,8 @@ Exit codes: 0 ended by Ctrl-C, 1 a public part of the model cannot be had, 2 bad
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import signal
 import sys
 import threading
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     limits = Limits(options.max_megabytes, options.max_seconds, options.max_frames, options.max_megapixels)
     try:
-        from visa.web.server import require_gradio, serving
+        from visa.web.server import StillAnsweringError, require_gradio, serving
 
         require_gradio()
         import visa
@@ -81,16 +83,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, lambda *_: ended.set())
         with serving(segmenter, options.port, limits, _examples()) as url:
             print(f"The page is at {url} (Ctrl-C ends it, and its files go)", flush=True)
-            ended.wait()
+            _wait(ended)
+    except StillAnsweringError:
+        sys.stdout.flush()
+        os._exit(DONE)  # the files are gone already; joining the thread could take minutes
     except InputError as error:
         complain(error)
         return BAD_USAGE
     except (DownloadError, OSError) as error:
         complain(error)
         return FAILED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # while loading
         pass
     return DONE
+
+
+def _wait(ended: threading.Event) -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        ended.wait()
 
 
 def _examples() -> list[Example]:

@@ -103,6 +103,7 @@ class Desk:
         self.limits = limits or Limits()
         self._segmenter = segmenter
         self._lock = threading.Lock()
+        self._is_closed = False
         # The clip that was asked about last, by its folder: the segmenter knows a clip by identity.
         self._open: tuple[Path, Video] | None = None
 
@@ -168,14 +169,25 @@ class Desk:
         with self._lock:
             video = self._video(folder)
             recorded = RecordedSampler(self._segmenter.sampler)
-            try:
-                tracklet = self._segmenter.segment(video, question, sampler=recorded, progress=progress)
+
+            def report(stage: str, done: int, total: int) -> None:
+                if self._is_closed:
+                    raise RuntimeError("the page has ended")
                 if progress is not None:
-                    progress("save", 0, 1)
+                    progress(stage, done, total)
+
+            try:
+                tracklet = self._segmenter.segment(video, question, sampler=recorded, progress=report)
+                report("save", 0, 1)
                 return self._save(visitor, tracklet, recorded)
             except BaseException:
                 self._open = None  # its decoder may be in the middle of something
                 raise
+
+    def close(self, seconds: float = 5.0) -> bool:
+        """Stop the running answer at its next report; whether it did within that time, or there was none."""
+        self._is_closed = True
+        return self._lock.acquire(timeout=seconds)
 
     def _video(self, folder: Path) -> Video:
         if self._open is None or self._open[0] != folder:

@@ -22,7 +22,8 @@ STYLE = """
 .visa-answer .words{font-size:1.35em;font-weight:600;margin:.15em 0;overflow-wrap:anywhere}
 .visa-pill{color:#fff;border-radius:99px;padding:.25em .9em;white-space:nowrap}
 .visa-pill.yes{background:#188054}.visa-pill.no{background:#b05810}
-.visa-pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(320px,1fr));gap:18px;margin:14px 0}
+.visa-pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(320px,100%),1fr));gap:18px;
+ margin:14px 0}
 svg.timeline{width:100%;height:auto;overflow:visible}
 svg.timeline .line{fill:#e9e7e2}svg.timeline .here{fill:#ff2d78}
 svg.timeline .looked{fill:#008fc0;stroke:#fff;stroke-width:1.5}
@@ -65,9 +66,10 @@ def _words(shown: Shown) -> str:
     verdict = f"found · score {shown.score:.2f}" if shown.found else "not found"
     if shown.num_objects > 1:
         verdict = f"{shown.num_objects} objects {verdict}"
+    words = " ".join(shown.answer.replace("[SEG]", " ").split())  # a sign between model and decoder
     return (
         f'<div class="visa-answer"><div><p class="question">{escape(shown.question)}</p>'
-        f'<p class="words">{escape(shown.answer) or "(no words)"}</p></div>'
+        f'<p class="words">{escape(words) or "(no words)"}</p></div>'
         f'<span class="visa-pill {"yes" if shown.found else "no"}">{verdict}</span></div>'
         + "".join(message(line, is_wrong=False) for line in shown.warnings)
     )

@@ -21,6 +21,10 @@ ADDRESS = "127.0.0.1"
 INSTALL = "pip install --no-deps -r requirements-web.txt"
 
 
+class StillAnsweringError(RuntimeError):
+    """A thread is still in the middle of the model: Python cannot end in an orderly way."""
+
+
 def require_gradio() -> None:
     """Say at once, and not after the model has been loaded, that Gradio is missing.
 
@@ -50,6 +54,7 @@ def serving(
 
     Raises:
         InputError: Gradio is missing, or the port is taken.
+        StillAnsweringError: on leaving, an answer could not be stopped.
     """
     with tempfile.TemporaryDirectory(prefix="visa-web-") as root:  # mode 0700
         uploads = Path(root) / "uploads"
@@ -93,10 +98,14 @@ def _serve(
         )
     except OSError as error:
         raise InputError(f"cannot open port {port} ({error}): pick another with --port") from error
+    has_stopped = False
     try:
         yield url
     finally:
+        has_stopped = desk.close()
         page.close(verbose=False)
+    if not has_stopped:
+        raise StillAnsweringError
 
 
 @contextmanager

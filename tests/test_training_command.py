@@ -56,6 +56,7 @@ def test_the_run_writes_what_it_was_made_from(out):
     assert parts <= rows[0].keys()
     assert {"validation/J", "validation/F", "validation/J&F", "validation/loss"} <= rows[3].keys()
     assert (out / "pictures" / "step-000004" / "00.png").is_file()
+    assert list((out / "tensorboard").glob("events.*"))
 
 
 def test_a_finished_run_is_not_run_again(out, capsys):

@@ -152,7 +152,8 @@ class BatchRun:
             video = task.open()
         except FAULTS as error:
             manifest.error = _words(error)
-            bar.complain(f"{task.source}: {manifest.error}")
+            named = task.source in manifest.error
+            bar.complain(manifest.error if named else f"{task.source}: {manifest.error}")
         else:
             _Asking(self, segmenter, task, video, manifest, bar).ask_all()
         with self._writing(manifest.folder):

@@ -170,6 +170,32 @@ def test_phrases_about_nothing_count_by_whether_something_is_drawn(tmp_path):
     assert values["cIoU"] == pytest.approx(cups / (2 * cups + size))
 
 
+def test_expressions_about_nothing_count_in_videos_too(tmp_path):
+    root = tiny_video_datasets.write_mevis(tmp_path / "mevis").root
+    clips = open_dataset("mevis", root)
+    (absent, other), (present, *more) = (
+        [
+            (clip.name, item.id)
+            for clip in clips
+            for item in clip.expressions
+            if (item.kind == "absent") is nothing
+        ]
+        for nothing in (True, False)
+    )
+
+    def answer(clip, expression, truth):
+        return {absent: truth | True, present: truth & False}.get((clip.name, expression.id), truth)
+
+    predictions = write_predictions(tmp_path / "out", "mevis", root, change=answer)
+    found = lines(score(predictions, "mevis", root))
+    assert found["overall"].values["N-acc"] == found["absent"].values["N-acc"] == 0.5
+    assert found["overall"].values["T-acc"] == pytest.approx(len(more) / (len(more) + 1))
+    assert found["absent"].values["J"] == 0.5
+    assert not {"N-acc", "T-acc"} & found["referring"].values.keys()
+    shutil.rmtree(predictions.joinpath(*other))  # what is missing is no right answer
+    assert lines(score(predictions, "mevis", root, allow_missing=True))["overall"].values["N-acc"] == 0
+
+
 def test_videolisas_folders_of_reason_vos_are_read(tmp_path):
     root = tiny_video_datasets.write_reason_vos(tmp_path / "data").root
     for clip in open_dataset("reason_vos", root):

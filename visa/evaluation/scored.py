@@ -55,6 +55,25 @@ class Line:
     values: dict[str, float]
 
 
+def presence_accuracies(rows: Sequence[Scored]) -> dict[str, float]:
+    """N-acc and T-acc: the share of right answers to questions about nothing, and about something.
+
+    Args:
+        rows: Their value "found" is 1 where anything was drawn, else 0.
+
+    Returns:
+        Those that have a meaning; {} where every question is about something.
+    """
+    absent = [row for row in rows if row.kind == "absent"]
+    present = [row for row in rows if row.kind != "absent"]
+    if not absent:
+        return {}
+    found = {"N-acc": sum(not row.values["found"] for row in absent) / len(absent)}
+    if present:
+        found["T-acc"] = sum(bool(row.values["found"]) for row in present) / len(present)
+    return found
+
+
 def means(name: str, rows: Iterable[Scored], columns: Sequence[str]) -> Line:
     """The mean of every column over the rows that have it."""
     rows = list(rows)

@@ -43,7 +43,8 @@ def score_track(
         legacy: Add A and R as VISA's script has them, on the values as written, with instances summed up.
 
     Returns:
-        "J&F", "J", "F", "tIoU", "vIoU"; with a foreground "A" and "R"; and perhaps "A legacy", "R legacy".
+        "J&F", "J", "F", "tIoU", "vIoU", and "found", 1 if anything was drawn, else 0; with a foreground "A"
+        and "R"; and perhaps "A legacy", "R legacy".
 
     Raises:
         ValueError: A mask, predicted or true, is missing or broken, or the video has no frames.
@@ -70,7 +71,8 @@ def score_track(
     in_true, in_predicted = arrays.pop("in true"), arrays.pop("in predicted")
     scores = {name: float(values.mean()) for name, values in arrays.items()}
     tiou, viou = temporal_and_volume_iou(in_true, in_predicted, arrays["J"])
-    return scores | {"J&F": (scores["J"] + scores["F"]) / 2, "tIoU": tiou, "vIoU": viou}
+    scores |= {"J&F": (scores["J"] + scores["F"]) / 2, "tIoU": tiou, "vIoU": viou}
+    return scores | {"found": float(in_predicted.any())}
 
 
 def _summed(clip: Clip, expression: Expression, frames: range) -> NDArray[np.uint8]:

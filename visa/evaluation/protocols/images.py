@@ -15,7 +15,7 @@ from dataset.clip import Clip, Expression
 from dataset.reader import Reader
 from visa.evaluation.predictions import Predictions
 from visa.evaluation.protocols.protocol import Protocol
-from visa.evaluation.scored import Line, Scored
+from visa.evaluation.scored import Line, Scored, presence_accuracies
 from visa.metrics import overlap
 
 PRECISIONS = (0.5, 0.7, 0.9)
@@ -61,9 +61,4 @@ def _line(name: str, rows: Sequence[Scored]) -> Line:
     present = [row for row in rows if row.kind != "absent"]
     for level in PRECISIONS if present else ():
         values[f"P@{level}"] = sum(row.values["IoU"] >= level for row in present) / len(present)
-    absent = [row for row in rows if row.kind == "absent"]
-    if absent:
-        values["N-acc"] = sum(not row.values["found"] for row in absent) / len(absent)
-        if present:
-            values["T-acc"] = sum(bool(row.values["found"]) for row in present) / len(present)
-    return Line(name, len(rows), values)
+    return Line(name, len(rows), values | presence_accuracies(rows))

@@ -99,7 +99,7 @@ def measure(system: str, steps: int, accumulation: int) -> tuple[dict[str, float
                 settings,
                 ranks,
                 Checkpoints(Path(folder), 1, {}, ""),
-                SimpleNamespace(step_line=lambda *_: None, warn=print),
+                SimpleNamespace(step_line=lambda *_: None, warn=print, say=lambda _: None),
                 progress=Progress(),
             )
             trainer._save = lambda: None

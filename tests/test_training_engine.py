@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -114,17 +115,16 @@ def test_one_clip_can_be_learnt_by_heart(system, folders, tmp_path):
     assert j() > 0.9
 
 
-def test_gradient_checkpointing_changes_nothing(folders, tmp_path):
-    runs = [
-        Run(
-            changed(model={"gradient_checkpointing": on}, schedule={"steps": 2}),
-            folders["visa"],
-            tmp_path / str(on),
-        )
-        for on in (False, True)
-    ]
+def test_gradient_checkpointing_changes_nothing_but_what_is_kept(folders, tmp_path):
+    runs, told = [], []
+    for on in (False, True):
+        settings = changed(model={"gradient_checkpointing": on}, schedule={"steps": 2})
+        runs.append(Run(settings, folders["visa"], tmp_path / str(on)))
+        runs[-1].trainer.report.say = told.append
     assert runs[0].run().losses == pytest.approx(runs[1].run().losses, abs=TOLERANCE)
     assert largest_difference(runs[0].weights(), runs[1].weights()) < 1e-5
+    kept = [float(re.search(r"keeps ([\d.]+) MB of activations", line)[1]) for line in told]
+    assert 0 < kept[1] < kept[0]
 
 
 def test_bfloat16_keeps_its_weights_in_float32(folders, tmp_path):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import distributed
 
+from visa.training.engine.activations import kept_memory
 from visa.training.engine.batch import BatchReader, TrainingBatch
 from visa.training.engine.checkpoints import Checkpoints, Progress
 from visa.training.engine.driver import Driver
@@ -17,7 +18,7 @@ from visa.training.engine.ranks import Ranks
 from visa.training.engine.report import Clock, Report, peak_memory
 from visa.training.engine.schedule import learning_rate_share
 from visa.training.engine.settings import TrainSettings
-from visa.training.engine.step import BatchCounts, TrainingStep, count
+from visa.training.engine.step import BatchCounts, StepResult, TrainingStep, count
 from visa.training.engine.validation import Score
 from visa.training.published_objective import PublishedLoss
 
@@ -132,12 +133,7 @@ class Trainer:
         # What happens by chance follows from the sample, whichever rank and step it falls to.
         torch.manual_seed(self.settings.seed * SEED_STRIDE + batch.index)
         moved = batch.to(self.ranks.device)
-        if self.flops_per_position:
-            result = self.driver.forward(moved)
-        else:
-            with counted_flops(self.step.model) as counted:
-                result = self.driver.forward(moved)
-            self.flops_per_position = counted.flops / result.num_positions
+        result = (self.driver.forward if self.flops_per_position else self._measured)(moved)
         self._wait()
         self.clock.lap("forward")
         text, masks = share
@@ -146,6 +142,19 @@ class Trainer:
         self._wait()
         self.clock.lap("backward")
         return loss, result.num_positions
+
+    def _measured(self, batch: TrainingBatch) -> StepResult:
+        """The first forward pass: what it asks for and what it keeps."""
+        model = self.step.model
+        with counted_flops(model) as counted, kept_memory(model, self.ranks.device) as kept:
+            result = self.driver.forward(batch)
+        self.flops_per_position = counted.flops / result.num_positions
+        flops = counted.flops / 1e12
+        self.report.say(
+            f"the first micro-batch ({len(batch.videos)} videos, {result.num_positions} positions) keeps "
+            f"{kept.num_bytes / 1e6:,.1f} MB of activations and takes {flops:.3g} TFLOP forward and backward"
+        )
+        return result
 
     def _wait(self) -> None:
         """Have the clock tell forward from backward on a GPU, which works ahead of Python."""

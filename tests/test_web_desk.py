@@ -139,7 +139,8 @@ def test_bad_questions(visitor: Visitor, clip: Path, question: str) -> None:
 def test_only_the_newest_are_kept(visitor: Visitor, clip: Path) -> None:
     desk = Desk(HalfSegmenter())
     clips = [desk.open(visitor, clip, "a.mp4").key for _ in range(MAX_CLIPS + 1)]
-    answers = [desk.ask(visitor, clips[-1], "one").key for _ in range(MAX_ANSWERS + 1)]
+    answers = [visitor.new_folder(ANSWERS, MAX_ANSWERS).name for _ in range(MAX_ANSWERS)]
+    answers.append(desk.ask(visitor, clips[-1], "one").key)
     assert visitor.find(CLIPS, clips[0]) is None
     assert visitor.find(CLIPS, clips[1]) is not None
     assert visitor.find(ANSWERS, answers[0]) is None

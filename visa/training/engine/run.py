@@ -31,7 +31,8 @@ EXPORT = "export"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. finished: False if SIGTERM came. folder: what `visa.load` takes, or the run's own."""
+    """How a run ended. finished: False if SIGTERM came. folder: what `visa.load` takes; the run's own where this
+    rank exported nothing."""
 
     finished: bool
     folder: Path
@@ -98,12 +99,9 @@ def _train(settings: TrainSettings, ranks: Ranks) -> Outcome:
     finally:
         report.close()
     folder = out
-    if finished and settings.export:
-        folder = out / EXPORT
-        if ranks.is_first:
-            best = trainer.progress.best
-            chosen = best[1] if best else None
-            export(settings, where, checkpoints.load(chosen)[0], folder)
+    if finished and settings.export and ranks.is_first:
+        best = trainer.progress.best
+        folder = export(settings, where, checkpoints.load(best[1] if best else None)[0], out / EXPORT)
     if ranks.is_first and (broken := getattr(reader, "broken", None)):
         print(
             f"visa: {len(broken)} broken samples were left out: {', '.join(list(broken)[:5])}",

@@ -31,8 +31,11 @@ EXPORT = "export"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. finished: False if SIGTERM came. folder: what `visa.load` takes; the run's own where this
-    rank exported nothing."""
+    """How a run ended.
+
+    finished: False if SIGTERM came.
+    folder: what `visa.load` takes; the run's own where this rank exported nothing.
+    """
 
     finished: bool
     folder: Path

@@ -83,29 +83,54 @@ def write_clip(path: Path, num_frames: int) -> Path:
     return path
 
 
+def characters(num_words: int):
+    """A tokenizer of single characters and bytes, VideoLISA's control words and [SEG], the last of all."""
+    from transformers import LlamaTokenizer
+
+    words = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁"]
+    words += [chr(code) for code in range(33, 127)]
+    words += [f"<filler{index}>" for index in range(num_words - 5 - len(words))]
+    words += ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
+    tokenizer = LlamaTokenizer(vocab={word: index for index, word in enumerate(words)}, merges=[])
+    tokenizer.add_special_tokens({"additional_special_tokens": words[-4:]})
+    tokenizer.add_tokens("[SEG]")
+    return tokenizer
+
+
+def tiny_sam():
+    """SAM on a small ViT; prompt encoder and mask decoder have their real sizes."""
+    from torch import nn
+
+    from model.sam.build import Sam
+    from model.sam.import_segment_anything import modeling
+
+    encoder = modeling.ImageEncoderViT(
+        img_size=256,
+        embed_dim=32,
+        depth=2,
+        num_heads=2,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=4,
+        global_attn_indexes=(1,),
+    )
+    return Sam(encoder, 256)
+
+
 def tiny_videolisa():
     """A segmenter with random weights."""
     import torch
-    from torch import nn
-    from transformers import CLIPVisionConfig, LlamaTokenizer
+    from transformers import CLIPVisionConfig
 
     from model.llava_phi3.language import phi3_config
     from model.llava_phi3.videolisa import build_videolisa
-    from model.sam.build import Sam
-    from model.sam.import_segment_anything import modeling
     from visa.reasoning.published import AnswerSettings
     from visa.reasoning.videolisa import VideoLisaReasoner
     from visa.sampling import SparseDense
     from visa.segmenter import Segmenter
 
     torch.manual_seed(0)
-    words = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁"]
-    words += [chr(code) for code in range(33, 127)]
-    words += [f"<filler{index}>" for index in range(WORDS - 5 - len(words))]
-    words += ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
-    tokenizer = LlamaTokenizer(vocab={word: index for index, word in enumerate(words)}, merges=[])
-    tokenizer.add_special_tokens({"additional_special_tokens": words[-4:]})
-    tokenizer.add_tokens("[SEG]")
+    tokenizer = characters(WORDS)
     language = phi3_config(
         {
             "vocab_size": WORDS,
@@ -129,18 +154,8 @@ def tiny_videolisa():
         image_size=336,
         patch_size=14,
     )
-    encoder = modeling.ImageEncoderViT(
-        img_size=256,
-        embed_dim=32,
-        depth=2,
-        num_heads=2,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
-        use_rel_pos=True,
-        window_size=4,
-        global_attn_indexes=(1,),
-    )
     seg_token_id = tokenizer.convert_tokens_to_ids("[SEG]")
-    model = build_videolisa(language, tower, Sam(encoder, 256), seg_token_id=seg_token_id)
+    model = build_videolisa(language, tower, tiny_sam(), seg_token_id=seg_token_id)
     settings = AnswerSettings("forced", "Sure, [SEG].", frames="all")
     reasoner = VideoLisaReasoner("tiny", model.eval().requires_grad_(False), tokenizer, settings)
     return Segmenter(reasoner, None, SparseDense())

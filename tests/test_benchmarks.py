@@ -160,7 +160,16 @@ def test_contour_benchmark_compares_equal_values(capsys):
     assert capsys.readouterr().out.count("ratio") == 4
 
 
-@pytest.mark.parametrize("script", ["embedded", "tracker", "pipeline", "questions", "xmem"])
+def test_the_way_of_the_7b_model_is_gone_with_few_channels(capsys):
+    import visa_7b
+
+    assert visa_7b.main(["--tiny", "--frames", "3", "--questions", "2"]) == 0
+    cells = capsys.readouterr().out.splitlines()[-1].split(" | ")
+    assert cells[0] == "| sdpa"
+    assert all(float(cell) > 0 for cell in cells[1:4])
+
+
+@pytest.mark.parametrize("script", ["embedded", "tracker", "pipeline", "questions", "visa_7b", "xmem"])
 def test_scripts_explain_themselves(script):
     result = subprocess.run(
         [sys.executable, str(BENCHMARKS / f"{script}.py"), "--help"],

@@ -60,6 +60,14 @@ def test_the_least_recently_used_frame_is_forgotten_first(seen):
     assert seen.tower.encoded == [0, 1, 2, 3, 1]
 
 
+def test_questions_that_draw_a_long_video_in_order_find_most_of_it_encoded(seen):
+    seen.viewing.limits = ViewingLimits(sam_frames=18, in_order=True)
+    for _ in range(3):
+        assert [seen.viewing.sam_features(index) for index in range(21)] == [f"frame {k}" for k in range(21)]
+    assert seen.sam.encoded[:21] == list(range(21))
+    assert len(seen.sam.encoded) <= 21 + 2 * 4, "not all of them again and again"
+
+
 def test_percent_says_where_in_the_video_a_frame_lies(seen):
     assert [seen.viewing.percent(index) for index in (0, 1, 10, 20)] == [0, 5, 50, 100]
     single = Video.from_frames(np.zeros((1, 4, 4, 3), np.uint8))

@@ -20,11 +20,14 @@ class ViewingLimits:
     sam_frames: frames whose SAM features are kept: those of recent questions' target frames (10 MB each).
     cell_frames: frames whose cells are kept (1 MB each).
     readings: kept, mostly those of single candidate frames (5 MB each).
+    in_order: questions draw all frames in the same order. Then of SAM's features the newest goes first: who
+        forgets the oldest has forgotten each frame of a long video just before it is asked for again.
     """
 
     sam_frames: int = 16
     cell_frames: int = 64
     readings: int = 16
+    in_order: bool = False
 
 
 class Viewing:
@@ -69,6 +72,7 @@ class Viewing:
             self.limits.sam_frames,
             index,
             lambda i: self._sam.encode(self.video.frames([i])),
+            newest_first=self.limits.in_order,
         )
 
     def reading(self, frames: Key, read: Callable[[Key], Value]) -> Value:
@@ -80,10 +84,10 @@ class Viewing:
         return round(100 * index / max(1, self.video.num_frames - 1))
 
 
-def _remember(cache: OrderedDict, limit: int, key: Hashable, encode: Callable):
+def _remember(cache: OrderedDict, limit: int, key: Hashable, encode: Callable, *, newest_first: bool = False):
     if key not in cache:
         while len(cache) >= limit:  # before the new one is made: two readings may not fit
-            cache.popitem(last=False)
+            cache.popitem(last=newest_first)
         cache[key] = encode(key)
     cache.move_to_end(key)
     return cache[key]

@@ -13,8 +13,8 @@ from visa.checkpoints.sam_shapes import sam_dtype
 from visa.errors import InputError
 from visa.memory_estimate import MemoryEstimate, Need, free_memory
 
-# Positions whose keys and values are kept while a question is answered: VideoLISA's 2336 visual tokens and text,
-# or twice VISA's 12 frames and text, as the sampler reads them and as the question does.
+# Positions whose keys and values are kept while a question is answered: VideoLISA's 2336 visual tokens and
+# text, or twice VISA's 12 frames and text, as the sampler reads them and as the question does.
 POSITIONS = 3072
 # What a device map may name beside the LM's modules; projector and [SEG] head stay where its words come in.
 MAPPED = ("language", "tower", "sam")

@@ -14,6 +14,7 @@ import torch
 
 import visa
 from model.mllm.splicing import IMAGE_TOKEN
+from model.sam import fastest_encoder_dtype
 from tests.published_tracking import Still, write_xmem
 from tests.synthetic_clips import number_of, numbered_frame, write_clip
 from tests.tiny_published import SEG, write_published
@@ -280,6 +281,9 @@ def test_visa_draws_the_target_and_xmem_carries_it_both_ways(loaded, dtype):
     assert (tracklet.masks[3] == expected).mean() > (0.999 if dtype == "float32" else 0.5)
     (carried,) = segmenter.propagator.propagate(video, 3, tracklet.masks[3][None])
     assert np.array_equal(tracklet.masks, carried)
+    network = segmenter.propagator.network
+    assert network.map_dtype == (None if dtype == "float32" else fastest_encoder_dtype(torch.device("cpu")))
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
 
 
 def draw(segmenter: Segmenter, video: Video, frames, prompt: torch.Tensor) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch import nn
 
 from model.mllm.mllm import RefusalPolicy
 from model.sam import Sam, SamSegmenter, build_sam, fastest_encoder_dtype
-from model.xmem import load_xmem
+from model.xmem import for_tracking, load_xmem
 from visa.downloads import fetch
 from visa.errors import InputError
 from visa.mask_drawing import MaskDrawing
@@ -55,8 +55,8 @@ def find_preset(model: str | Path) -> Path:
 def build_propagator(propagate: dict, folder: Path, sam: SamSegmenter) -> Propagator:
     """A preset's tracker: ``tracker``, ours on MobileSAM's features, or ``xmem``, the published network."""
     if "xmem" in propagate:
-        network = load_xmem(folder / propagate["xmem"]).eval().requires_grad_(False).to(sam.sam.device)
-        return Propagator(network)
+        network = for_tracking(load_xmem(folder / propagate["xmem"]), sam.encoder_dtype)
+        return Propagator(network.to(sam.sam.device))
     return load_tracker(folder / propagate["tracker"], sam)
 
 

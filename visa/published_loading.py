@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from model.xmem import MemoryConfig
+from model.sam import fastest_encoder_dtype
+from model.xmem import MemoryConfig, for_tracking
 from visa.checkpoints.loading import read_xmem
 from visa.checkpoints.location import REPOSITORY, locate
 from visa.checkpoints.presets import load_preset, options_of
@@ -102,7 +103,7 @@ def build_published(
     )
     scorer = scorer or sample.get("scorer")
     sampler = build_sampler(sample)
-    options_of(preset, device, **options)
+    dtype = options_of(preset, device, **options).torch_dtype
 
     # What is small and may be missing comes before what is large.
     where = locate(where) if where is not None else find_checkpoint(preset, folder)
@@ -110,7 +111,8 @@ def build_published(
     if xmem is not None and where is not None:
         beside = where if where.is_dir() else where.parent
         xmem = folder / xmem if (folder / xmem).is_file() else xmem
-        network = read_xmem(xmem, beside).requires_grad_(False).to(device)
+        tracking = None if dtype == torch.float32 else fastest_encoder_dtype(device)
+        network = for_tracking(read_xmem(xmem, beside), tracking).to(device)
         encoder = ImageEncoder(network, propagate.get("short_side", SHORT_SIDE))
         propagator = Propagator(network, MEMORY[frames], encoder)
     guide = None if scorer is None else load(scorer, device=device)

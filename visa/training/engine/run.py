@@ -15,6 +15,7 @@ from visa.training.engine.export import export
 from visa.training.engine.faults import TrainingError, is_out_of_memory, told_out_of_memory
 from visa.training.engine.flops import measured_peak
 from visa.training.engine.loop import Trainer
+from visa.training.engine.lost_ranks import is_lost_rank, told_lost_rank
 from visa.training.engine.provenance import write_provenance
 from visa.training.engine.ranks import Ranks, join_ranks, launched_by_deepspeed, leave_ranks
 from visa.training.engine.readers import data_settings, open_data
@@ -98,6 +99,9 @@ def _train(settings: TrainSettings, ranks: Ranks) -> Outcome:
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise TrainingError(told_out_of_memory(settings, trainer.progress.step + 1)) from error
+        if ranks.count > 1 and is_lost_rank(error):
+            saved = max(checkpoints.steps(), default=None)
+            raise TrainingError(told_lost_rank(error, trainer.progress.step + 1, saved)) from error
         raise
     finally:
         report.close()

@@ -3,11 +3,16 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import distributed
+from torch.distributed.constants import default_pg_timeout
 
 from visa.errors import InputError
+
+# How many seconds the processes wait for each other at the start.
+PATIENCE, DEFAULT_PATIENCE = "VISA_MEETING_SECONDS", "300"
 
 
 @dataclass(frozen=True)
@@ -73,13 +78,22 @@ def join_ranks(device: str | None = None) -> Ranks:
         raise InputError(f"WORLD_SIZE={count}, but the launcher did not set {', '.join(absent)}")
     if not distributed.is_initialized():
         try:
-            distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+            _meet("nccl" if kind == "cuda" else "gloo")
         except (RuntimeError, ValueError) as error:
             address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
             raise InputError(
                 f"the {count} processes did not meet at {address}: {str(error).splitlines()[0]}"
             ) from error
     return Ranks(distributed.get_rank(), count, where)
+
+
+def _meet(backend: str) -> None:
+    """Form the group. A host that nobody reaches ends the wait for it long before a slow step would."""
+    wait = timedelta(seconds=float(os.environ.get(PATIENCE, DEFAULT_PATIENCE)))
+    store, rank, count = next(distributed.rendezvous("env://", timeout=wait))
+    # Afterwards a rank may take longer, to read its weights for example.
+    store.set_timeout(default_pg_timeout)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=count)
 
 
 def leave_ranks() -> None:

@@ -133,29 +133,6 @@ def test_heat_prefers_cells_whose_key_matches():
     assert divmod(int(heat.argmax()), 5) == (2, 3)
 
 
-def test_presence_is_less_where_a_needed_word_is_seen_nowhere():
-    torch.manual_seed(0)
-    head = GroundingHead(16, 16, sam_dim=4, key_dim=8)
-    states, words, end = torch.randn(3, 16), torch.randn(3, 16), torch.randn(16)
-    keys = head.keys(torch.randn(2, 3, 16), torch.randn(2, 3, 16), torch.randn(2, 3, 16))
-    with torch.no_grad():
-        head.needed.bias.fill_(-30)
-        whole = head.presence_logits(states, words, end, keys)
-        heat = head.heat_logits(end[None], words.mean(0, keepdim=True), keys)
-        soft_maximum = (2 * heat).flatten().logsumexp(0) / 2
-        assert whole.item() == pytest.approx(soft_maximum.item() - 1, abs=1e-4)
-        # The second word alone is needed, and it is seen this surely:
-        direction = torch.nn.functional.layer_norm(states, (16,))
-        head.needed.weight.copy_((torch.linalg.pinv(direction) @ torch.tensor([0.0, 30.0, 0.0]))[None])
-        seen = head.heat_logits(states[1:2], words[1:2], keys)
-        expected = whole - torch.nn.functional.softplus(-((2 * seen).flatten().logsumexp(0) / 2 - 1))
-        assert head.presence_logits(states, words, end, keys).item() == pytest.approx(
-            expected.item(), abs=1e-3
-        )
-        none = head.presence_logits(states[:0], words[:0], end, keys)
-        assert torch.isfinite(none), "a question without words can be asked"
-
-
 def test_meaning_is_the_heat_of_a_place_that_looks_like_the_word():
     torch.manual_seed(0)
     head = GroundingHead(16, 16, sam_dim=4, key_dim=8)

@@ -17,8 +17,6 @@ PROMPT_DIM = 256
 # Scales of the first word match: a question is mostly other words, so its mean is far shorter than a name.
 WORD_QUERY_GAIN = 1.5
 WORD_KEY_GAIN = 1.0
-# Logit of a word being one that must be seen, before anything is learnt: hardly any is.
-NEEDED_AT_FIRST = -5.0
 
 
 @dataclass(frozen=True)
@@ -77,9 +75,6 @@ class GroundingHead(nn.Module):
         self.bias = nn.Parameter(torch.tensor(-2.0))
         self.presence_gain = nn.Parameter(torch.tensor(1.0))
         self.presence_bias = nn.Parameter(torch.tensor(-1.0))
-        self.needed = nn.Linear(hidden_dim, 1)
-        nn.init.zeros_(self.needed.weight)
-        nn.init.constant_(self.needed.bias, NEEDED_AT_FIRST)
 
     @torch.no_grad()
     def align_words(self, embeddings: torch.Tensor) -> None:
@@ -142,31 +137,23 @@ class GroundingHead(nn.Module):
         return heat * self.scale + self.bias
 
     def presence_logits(
-        self,
-        question_states: torch.Tensor,
-        question_words: torch.Tensor,
-        end_state: torch.Tensor,
-        keys: torch.Tensor,
+        self, question_states: torch.Tensor, word_means: torch.Tensor, keys: torch.Tensor
     ) -> torch.Tensor:
-        """Whether what a question asks for is in the frame at all, before anything is answered: float [].
+        """Whether what N questions ask for is in the frame at all, before anything is answered: float [N].
 
-        A soft maximum of the heat that the question alone causes, less what is missing: of "the woman with
-        the umbrella" both must be seen, so every word that names a needed thing is looked for by itself. The
-        sum lowers the MLLM's readiness to refuse; a small LLM, left to itself, takes its yes or no from the
-        sound of the question.
+        A soft maximum of the heat that the question alone causes. It lowers the MLLM's readiness to refuse:
+        a small LLM, left to itself, takes its yes or no from the sound of the question.
 
         Args:
-            question_states: float [n, D], hidden states of the question's n words.
-            question_words: float [n, D], their word embeddings.
-            end_state: float [D], hidden state at the last token of the prompt.
+            question_states: float [N, D], hidden states at the last token of each prompt.
+            word_means: float [N, D], mean word embedding of each question.
             keys: float [h, w, key_dim] of the target frame, from `keys` without SAM's features.
         """
-        heat = self.heat_logits(
-            torch.cat([end_state[None], question_states]),
-            torch.cat([question_words.sum(0, keepdim=True) / max(1, len(question_words)), question_words]),
-            keys,
-        )
-        return self.presence_of(heat[0], heat[1:], question_states)
+        return self.presence_of(self.heat_logits(question_states, word_means, keys))
+
+    def presence_of(self, heat_logits: torch.Tensor) -> torch.Tensor:
+        """Presence logits [N] from heat [N, h, w]: a soft maximum over the cells."""
+        return self.presence_gain * (2 * heat_logits).flatten(1).logsumexp(1) / 2 + self.presence_bias
 
     def meaning_logits(
         self, llm_states: torch.Tensor, word_means: torch.Tensor, words: torch.Tensor
@@ -178,20 +165,6 @@ class GroundingHead(nn.Module):
         """
         keys = self.key_words(words)
         return self.heat_logits(llm_states, word_means, (keys + self.key_mix(keys))[None])[:, 0]
-
-    def presence_of(
-        self, heat: torch.Tensor, word_heat: torch.Tensor, question_states: torch.Tensor
-    ) -> torch.Tensor:
-        """Presence logit [] from a question's heat [h, w] and that of each of its words [n, h, w]."""
-        seen = self.presence_gain * self._hottest(heat[None])[0] + self.presence_bias
-        words_seen = self.presence_gain * self._hottest(word_heat) + self.presence_bias
-        needed = self.needed(self.query_norm(question_states))[:, 0]
-        return seen - functional.softplus((needed - words_seen).logsumexp(0))
-
-    @staticmethod
-    def _hottest(heat_logits: torch.Tensor) -> torch.Tensor:
-        """Soft maximum [N] over the cells of heat [N, h, w]."""
-        return (2 * heat_logits).flatten(1).logsumexp(1) / 2
 
     def forward(self, seg_states: torch.Tensor, word_means: torch.Tensor, keys: torch.Tensor) -> Grounding:
         """Ground N [SEG] states.

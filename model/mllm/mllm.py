@@ -263,20 +263,16 @@ class MLLM(nn.Module):
         embeds, said, states, means, found_prob = self.embed(ids)[None], [], [], [], 0.0
         try:
             while len(said) < max_new_tokens:
-                states_now = self._decoder()(
+                state = self._decoder()(
                     inputs_embeds=embeds, past_key_values=reading.cache, use_cache=True
-                ).last_hidden_state[0]
-                state = states_now[-1]
+                ).last_hidden_state[0, -1]
                 logits = self.logits(state)
                 if not said:
                     presence = self.head.presence_logits(
-                        states_now[question_span].float(),
-                        embeds[0, question_span].float(),
-                        state.float(),
-                        reading.keys,
+                        state[None].float(), (word_sum / word_count)[None], reading.keys
                     )
                     logits = self.opening_logits(
-                        logits[None], presence[None] - refusal.bias, refusal.language_share
+                        logits[None], presence - refusal.bias, refusal.language_share
                     )[0]
                     found_prob = 1.0 - logits.softmax(-1)[self.refusal_id].item()
                     # An answer says something, and what it begins with is settled by now.

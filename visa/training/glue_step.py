@@ -121,19 +121,11 @@ def _spoken_losses(
         grid = states[span.start : span.stop].unflatten(0, (span.rows, span.cols))
         keys = mllm.head.keys(grid, cells.float(), words)
         ends = [turn.answer[0] - 1 for turn in layout.turns]
-        questions = [slice(*turn.question) for turn in layout.turns]
-        asked = [mllm.embed(batch.ids[index, question]).float() for question in questions]
-        means = torch.stack([words.mean(0) for words in asked])
+        means = torch.stack(
+            [mllm.embed(batch.ids[index, slice(*turn.question)]).float().mean(0) for turn in layout.turns]
+        )
         heat = mllm.head.heat_logits(states[ends], means, keys)
-        word_states = torch.cat([states[question] for question in questions])
-        word_heat = mllm.head.heat_logits(word_states, torch.cat(asked), keys)
-        counts = [len(words) for words in asked]
-        presence[index, ends] = torch.stack(
-            [
-                mllm.head.presence_of(*turn)
-                for turn in zip(heat, word_heat.split(counts), word_states.split(counts), strict=True)
-            ]
-        ).float()
+        presence[index, ends] = mllm.head.presence_of(heat).float()
         opening[index, ends] = True
         objects = functional.adaptive_avg_pool2d(examples[index].masks_on_grid(), keys.shape[:2])
         meant = meant_objects(examples[index].turns, len(objects)).to(hidden.device)

@@ -14,6 +14,7 @@ from visa.commands.interrupts import postponed_interrupts
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore interrupts
     yield
     signal.signal(signal.SIGINT, before)
 

@@ -196,3 +196,12 @@ def shortened(value: Any) -> str:
     """A value for a message, in at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def videos_of(path: Path) -> dict[str, Any]:
+    """The records of a meta file ``{"videos": {name: record}}``, not looked into yet.
+
+    Raises:
+        DatasetError: The file is missing or not of this layout.
+    """
+    return dictionary(field(read_json(path), "videos", f"{path}"), f"{path}, 'videos'")

@@ -22,10 +22,10 @@ from dataset.json_files import (
     dictionary,
     field,
     plain_names,
-    read_json,
     safe_name,
     shortened,
     text_field,
+    videos_of,
     whole_number,
 )
 from dataset.masks import read_label_map
@@ -56,7 +56,7 @@ class LabelReader(Reader):
 
     def _videos(self, path: Path) -> dict[str, Any]:
         """The records of a file's videos."""
-        return dictionary(field(read_json(path), "videos", f"{path}"), f"{path}, 'videos'")
+        return videos_of(path)
 
     def _objects(self, path: Path) -> dict[str, Any] | None:
         """The records of the file of objects; None if there is no such file."""

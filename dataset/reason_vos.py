@@ -30,10 +30,10 @@ from dataset.json_files import (
     dictionary,
     field,
     plain_names,
-    read_json,
     safe_name,
     shortened,
     text_field,
+    videos_of,
     whole_number,
 )
 from dataset.masks import read_label_map
@@ -59,10 +59,7 @@ class ReasonVos(Reader):
 
     def _read_clips(self) -> Iterable[Clip]:
         self.meta_path = self.root / "meta_expressions.json"
-        videos = dictionary(
-            field(read_json(self.meta_path), "videos", f"{self.meta_path}"), f"{self.meta_path}, 'videos'"
-        )
-        return self._each(videos.items(), self._clip)
+        return self._each(videos_of(self.meta_path).items(), self._clip)
 
     def _clip(self, name: str, record: Any) -> Clip:
         where = f"{self.meta_path}: video {name!r}"

@@ -31,6 +31,7 @@ from dataset.json_files import (
     safe_name,
     shortened,
     text_field,
+    videos_of,
 )
 from dataset.masks import decode_segmentation
 from dataset.reader import Reader
@@ -62,10 +63,7 @@ class RleReader(Reader):
 
     def _read_clips(self) -> Iterable[Clip]:
         self._find_files()
-        videos = dictionary(
-            field(read_json(self.meta_path), "videos", f"{self.meta_path}"), f"{self.meta_path}, 'videos'"
-        )
-        return self._each(videos.items(), self._clip)
+        return self._each(videos_of(self.meta_path).items(), self._clip)
 
     def _clip(self, name: str, record: Any) -> Clip:
         where = f"{self.meta_path}: video {name!r}"

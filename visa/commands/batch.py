@@ -7,10 +7,8 @@ from typing import Any
 
 from visa.batch_run.engine import BatchRun, OutputError
 from visa.batch_run.summary import SUMMARY_NAME, Outcome, print_table, write_summary
-from visa.commands.output import complain, reason
+from visa.commands.output import BAD_USAGE, DONE, FAILED, INTERRUPTED, complain, reason
 from visa.errors import DownloadError, InputError
-
-DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def work_through(run: BatchRun, model: str, load: Callable[[str], Any]) -> tuple[int, Outcome | None]:

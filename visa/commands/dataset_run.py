@@ -25,7 +25,17 @@ from visa.batch_run.manifest import RESULT_NAME
 from visa.batch_run.ranks import Rank
 from visa.batch_run.task import Ask, VideoTask
 from visa.commands.batch import work_through
-from visa.commands.output import complain, prepare_output, reason, warn, write_json
+from visa.commands.output import (
+    BAD_USAGE,
+    FAILED,
+    INTERRUPTED,
+    complain,
+    ended_by,
+    prepare_output,
+    reason,
+    warn,
+    write_json,
+)
 from visa.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +45,6 @@ if TYPE_CHECKING:
     from visa.video import Video
 
 RUN_NAME = "predictions.json"
-DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def run_dataset(options: argparse.Namespace, load: Callable[[str], Any]) -> int:
@@ -76,15 +85,8 @@ def run_dataset(options: argparse.Namespace, load: Callable[[str], Any]) -> int:
         }
         begin_run(output / RUN_NAME, about, same=("dataset", "split", "model"))
         run = BatchRun(_tasks(reader), output, partial(_write, model=about["model"]), rank)
-    except ValueError as error:  # bad input, a data set that cannot be read
-        complain(error)
-        return BAD_USAGE
-    except OSError as error:
-        complain(error)
-        return FAILED
-    except KeyboardInterrupt:
-        complain("interrupted")
-        return INTERRUPTED
+    except (ValueError, OSError, KeyboardInterrupt) as error:  # a ValueError: also an unreadable data set
+        return ended_by(error)
     code, outcome = work_through(run, options.model, load)
     if outcome is None or code in (BAD_USAGE, INTERRUPTED) or not outcome.speaks:
         return code

@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any
 from visa.batch_run.ranks import Rank
 from visa.batch_run.task import Ask
 from visa.commands.batch import work_through
-from visa.commands.output import complain, prepare_output, warn
+from visa.commands.output import ended_by, prepare_output, warn
 from visa.errors import InputError
 
 if TYPE_CHECKING:
     from visa.tracklet import Tracklet
 
-DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 RUN_NAME = "run.json"
 
 
@@ -62,14 +61,7 @@ def run_folder(options: argparse.Namespace, load: Callable[[str], Any]) -> int:
             write_tracklet(folder, tracklet, cutout=options.cutout)
 
         run = BatchRun(tasks, output, write, rank)
-    except InputError as error:
-        complain(error)
-        return BAD_USAGE
-    except OSError as error:
-        complain(error)
-        return FAILED
-    except KeyboardInterrupt:
-        complain("interrupted")
-        return INTERRUPTED
+    except (InputError, OSError, KeyboardInterrupt) as error:
+        return ended_by(error)
     code, _ = work_through(run, options.model, load)
     return code

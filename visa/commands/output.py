@@ -10,6 +10,8 @@ from typing import Any
 
 from visa.errors import InputError
 
+DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130  # exit codes of a command that works through videos
+
 
 def prepare_output(folder: str | Path) -> Path:
     """Make the output folder and try whether it can be written, before hours of work are put into it.
@@ -44,6 +46,19 @@ def write_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
 def complain(message: object) -> None:
     """One line on stderr, whatever the message holds."""
     print("error: " + " ".join(str(message).split()), file=sys.stderr)
+
+
+def ended_by(error: BaseException) -> int:
+    """Say in one line what ended a command before its work began, and give the exit code that fits.
+
+    Args:
+        error: bad input (a ValueError), the machine's refusal (an OSError) or an interrupt.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        complain("interrupted")
+        return INTERRUPTED
+    complain(error)
+    return BAD_USAGE if isinstance(error, ValueError) else FAILED
 
 
 def warn(message: object) -> None:

@@ -34,10 +34,7 @@ class LossWeights:
 
 
 def glue_losses(
-    mllm: MLLM,
-    examples: Sequence[Example],
-    sam: SamSegmenter | None = None,
-    masks_per_example: int = 3,
+    mllm: MLLM, examples: Sequence[Example], sam: SamSegmenter | None = None, masks_per_example: int = 3
 ) -> dict[str, torch.Tensor]:
     """Losses of a batch of examples, by name (see `LossWeights`), unweighted.
 

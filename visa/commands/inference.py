@@ -16,15 +16,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visa.commands.output import complain, prepare_output, reason, speak_any_language, warn, write_json
+from visa.commands.output import (
+    BAD_USAGE,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    complain,
+    prepare_output,
+    reason,
+    speak_any_language,
+    warn,
+    write_json,
+)
 from visa.errors import DownloadError, InputError
 from visa.questions import clean_question
 
 if TYPE_CHECKING:
     from visa.tracklet import Tracklet
     from visa.video import Video
-
-DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,0 +1,1 @@
+"""Vision-language models of the Hugging Face hub, behind one face."""

@@ -180,3 +180,17 @@ def test_with_the_real_questions_nothing_hidden_is_taught_as_found(cached, tmp_p
     assert all((lesson.answer, lesson.meant) == (turn.answer, turn.object_ids) for turn, lesson in seen)
     assert all("[SEG]" in lesson.answer for _, lesson in lessons if lesson.meant)
     assert all("[SEG]" not in lesson.answer for _, lesson in lessons if not lesson.meant)
+
+
+def test_the_share_of_drawn_examples_with_hidden_features_is_as_asked(examples, cached, tmp_path):
+    """Hidden are the tower's features alone: class words, colours, kinds and masks stay."""
+    shown = cached.frames[-1]
+    for share, least, most in ((0.0, 0, 0), (0.5, 18, 42), (1.0, 60, 60)):
+        source = SceneExamples(tmp_path, None, hidden_features=share)
+        drawn = [source.draw(np.random.default_rng(seed)) for seed in range(60)]
+        hidden = [e for e in drawn if not torch.equal(e.frames[-1].features, shown.features.float())]
+        assert least <= len(hidden) <= most
+        for example in hidden:
+            assert example.frames[-1].features.shape == shown.features.shape
+            assert torch.equal(example.frames[-1].colour, shown.colour.float())
+            assert torch.equal(example.frames[-1].class_probs, shown.class_probs.float())

@@ -1,5 +1,6 @@
 """Cached scenes as training examples: other questions about the same picture every time it comes by."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from dataset.synthetic.questions import ask
 from model.mllm.cells import FrameCells
 from visa.training.examples import Example, TaughtTurn, with_claims
 from visa.training.scene_cache import CachedScene, load_scene
+from visa.training.word_maps import feature_noise
 
 MIN_VISIBLE_CELLS = 0.5  # of SAM's 64 x 64 grid: what is smaller in the target frame counts as not seen there
 REFUSAL = "There is no such thing in the video."
@@ -23,20 +25,30 @@ class SceneExamples:
         folder: a cache made by `scene_cache.build_cache`.
         lexicon: what the questions are written from.
         max_turns: questions an example has at most.
+        hidden_features: share of the examples drawn whose tower features are hidden, [0, 1]. They know a
+            sprite by its look, so scenes would be learnt by heart; class words and colours must do there.
     """
 
-    def __init__(self, folder: Path, lexicon: Lexicon, max_turns: int = 8):
+    def __init__(self, folder: Path, lexicon: Lexicon, max_turns: int = 8, hidden_features: float = 0.5):
         self.paths = sorted(folder.glob("[0-9]*.pt"))
         if not self.paths:
             raise ValueError(f"no cached scene in {folder}; build the cache first")
-        self.lexicon, self.max_turns = lexicon, max_turns
+        self.lexicon, self.max_turns, self.hidden_features = lexicon, max_turns, hidden_features
 
     def draw(self, rng: np.random.Generator) -> Example:
         """A random scene with some of the questions one can ask about it."""
         while True:
             example = self.example(load_scene(self.paths[rng.integers(len(self.paths))]), rng)
             if example.turns:
-                return example
+                return self._hidden(example, rng) if rng.random() < self.hidden_features else example
+
+    @staticmethod
+    def _hidden(example: Example, rng: np.random.Generator) -> Example:
+        """The same with noise in place of the tower's features, as in a faked frame."""
+        frames = [
+            replace(cells, features=feature_noise(cells.features.shape, rng)) for cells in example.frames
+        ]
+        return replace(example, frames=tuple(frames))
 
     def example(self, cached: CachedScene, rng: np.random.Generator, alone: bool | None = None) -> Example:
         """An example of one scene. Half are shown as their target frame alone, as the sampler does it."""

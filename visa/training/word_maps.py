@@ -133,7 +133,7 @@ class WordMaps:
             words[inside] = share * thing + (1 - share) * words[inside]
             tint = COLOUR_VALUES[item.colour] if item.colour else rng.uniform(-0.8, 0.8, 3)
             colour[mask] = np.array(tint) + rng.normal(0, 0.12, (count, 3))
-        features = torch.from_numpy(rng.normal(0, FEATURE_NOISE, (rows, cols, self.feature_dim))).float()
+        features = feature_noise((rows, cols, self.feature_dim), rng)
         no_class = torch.zeros(rows, cols, 1, dtype=torch.long), torch.zeros(rows, cols, 1)
         colours = torch.from_numpy(colour.clip(-1, 1)).float()
         return FrameCells(features, colours, torch.zeros(rows, cols, NUM_KINDS), *no_class), words
@@ -150,6 +150,11 @@ class WordMaps:
         drawn = torch.from_numpy(rng.integers(len(classes), size=(count, 8)))
         weights = torch.from_numpy(rng.dirichlet(np.full(8, 0.5), size=count)).float()
         return torch.einsum("nk,nkd->nd", weights, classes[drawn])
+
+
+def feature_noise(shape: tuple[int, ...], rng: np.random.Generator) -> torch.Tensor:
+    """What stands in for the tower's features where they are to tell nothing: float32 of ``shape``."""
+    return torch.from_numpy(rng.normal(0, FEATURE_NOISE, shape)).float()
 
 
 def _blobs(rng: np.random.Generator, rows: int, cols: int, count: int) -> np.ndarray:

@@ -63,11 +63,11 @@ class TestPiped:
         assert result.stdout.decode().splitlines() == [
             "clip: 5 frame(s) of 96x64, 25 per second",
             "> the car on the right",
-            "It is the car on the right says embedded. [SEG]",
+            "It is the car on the right says embedded.",
             str(folders[0] / "contact_sheet.png"),
             "> and the one behind it?",
             "(asked as: the car behind the car on the right)",
-            "It is the car behind the car on the right says embedded. [SEG]",
+            "It is the car behind the car on the right says embedded.",
             "but another one was asked for, and this is the one found for 'the car on the right' again",
             str(folders[1] / "contact_sheet.png"),
             "> the bus",

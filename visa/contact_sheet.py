@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
+from visa.answer_words import plain_words
 from visa.lettering import draw_text, font_for, wrap
 from visa.overlay import colour_of, draw_masks
 
@@ -68,11 +69,12 @@ def evenly_spaced(num_frames: int, count: int = MAX_FRAMES) -> list[int]:
 def _words(tracklet: Tracklet) -> Image.Image:
     """Question and answer, with the verdict at the right."""
     small = font_for("QUESTION ANSWER", 16)
-    question_font, answer_font = font_for(tracklet.question, 36), font_for(tracklet.answer, 25)
+    answer = plain_words(tracklet.answer)
+    question_font, answer_font = font_for(tracklet.question, 36), font_for(answer, 25)
     verdict = f"found · score {tracklet.score:.2f}" if tracklet.found else "not found"
     verdict_width = _pill_size(verdict, 20)[0]
     question_lines = wrap(tracklet.question, question_font, CONTENT - verdict_width - 32, max_lines=4)
-    answer_lines = wrap(tracklet.answer or "(no words)", answer_font, CONTENT, max_lines=5)
+    answer_lines = wrap(answer, answer_font, CONTENT, max_lines=5)
     question_top, answer_label_top = 26, 26 + 46 * len(question_lines) + 14
     answer_top = answer_label_top + 26
     part = Image.new("RGB", (CONTENT, answer_top + 34 * len(answer_lines)), PAPER)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from visa.answer_words import verdict
 from visa.commands.interrupts import postponed_interrupts
 from visa.commands.output import complain, prepare_output, reason, warn, write_json
 from visa.errors import DownloadError, InputError
@@ -149,7 +150,7 @@ class Chat:
         self._last_folder = None
         if turn.question != turn.typed:
             self._screen.say(f"(asked as: {turn.question})", "dim")
-        self._screen.say(turn.answer if turn.found else f"not found: {turn.answer}", "bold")
+        self._screen.say(verdict(turn.answer, turn.found), "bold")
         if turn.remark:
             self._screen.say(f"but {turn.remark}", "yellow")
         if turn.found and self._screen.shows_pictures:

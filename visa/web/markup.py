@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from visa.answer_words import plain_words
 from visa.tracklet import OVERLAY_NAME, RESULT_NAME
 from visa.web.desk import ANSWERS, CLIPS, MASKS_NAME, PREVIEW_NAME, TARGET_NAME, Clip, Shown
 from visa.web.timeline import describe, draw_timeline
@@ -66,10 +67,9 @@ def _words(shown: Shown) -> str:
     verdict = f"found · score {shown.score:.2f}" if shown.found else "not found"
     if shown.num_objects > 1:
         verdict = f"{shown.num_objects} objects {verdict}"
-    words = " ".join(shown.answer.replace("[SEG]", " ").split())  # a sign between model and decoder
     return (
         f'<div class="visa-answer"><div><p class="question">{escape(shown.question)}</p>'
-        f'<p class="words">{escape(words) or "(no words)"}</p></div>'
+        f'<p class="words">{escape(plain_words(shown.answer))}</p></div>'
         f'<span class="visa-pill {"yes" if shown.found else "no"}">{verdict}</span></div>'
         + "".join(message(line, is_wrong=False) for line in shown.warnings)
     )

@@ -6,8 +6,10 @@ Shapes: N objects, K points or embedding tokens. Coordinates are (x, y) pixels o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -113,3 +115,56 @@ class MaskPrompt:
 
 
 Prompt = EmbeddingPrompt | PointPrompt | BoxPrompt | MaskPrompt
+
+
+@dataclass(frozen=True)
+class JoinedPrompts:
+    """Several prompts that describe the same N objects, float32, put together by their kinds.
+
+    Attributes:
+        num_objects: N, may be 0.
+        points: [N, K, 2], or None. labels: [N, K], or None.
+        boxes: [N, 4], or None.
+        mask_logits: [N, 1, 256, 256], or None.
+        embeddings: [N, K, 256], or None.
+    """
+
+    num_objects: int
+    points: Tensor | None
+    labels: Tensor | None
+    boxes: Tensor | None
+    mask_logits: Tensor | None
+    embeddings: Tensor | None
+
+
+def join_prompts(prompts: Prompt | Sequence[Prompt], device: torch.device) -> JoinedPrompts:
+    """One prompt, or several given together, on a device.
+
+    Raises:
+        ValueError: no prompt, two boxes or masks, or prompts for different numbers of objects.
+    """
+    prompts = list(prompts) if isinstance(prompts, Sequence) else [prompts]
+    counts = sorted({prompt.num_objects for prompt in prompts})
+    if len(counts) != 1:
+        raise ValueError(
+            "decode needs at least one prompt, got none"
+            if not counts
+            else f"prompts given together must describe the same objects, got {counts} objects"
+        )
+    points = [prompt for prompt in prompts if isinstance(prompt, PointPrompt)]
+    boxes = [prompt.boxes for prompt in prompts if isinstance(prompt, BoxPrompt)]
+    masks = [prompt.mask_logits for prompt in prompts if isinstance(prompt, MaskPrompt)]
+    if len(boxes) > 1 or len(masks) > 1:
+        raise ValueError(f"one box and one mask per object, got {len(boxes)} and {len(masks)}; decode twice")
+
+    def together(tensors: Sequence[Tensor]) -> Tensor | None:
+        return torch.cat([each.to(device, torch.float32) for each in tensors], 1) if tensors else None
+
+    return JoinedPrompts(
+        num_objects=counts[0],
+        points=together([prompt.points for prompt in points]),
+        labels=together([prompt.labels for prompt in points]),
+        boxes=together(boxes),
+        mask_logits=together(masks),
+        embeddings=together([prompt.embeddings for prompt in prompts if isinstance(prompt, EmbeddingPrompt)]),
+    )

@@ -2,6 +2,7 @@
 
 from model.sam.build import Sam, build_sam
 from model.sam.precision import fastest_encoder_dtype
-from model.sam.segmenter import FrameFeatures, MaskPrediction, SamSegmenter
+from model.sam.segmenter import SamSegmenter
+from model.segmentation import FrameFeatures, MaskPrediction
 
 __all__ = ["FrameFeatures", "MaskPrediction", "Sam", "SamSegmenter", "build_sam", "fastest_encoder_dtype"]

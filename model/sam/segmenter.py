@@ -8,64 +8,19 @@ does them; embedding prompts enter as in LISA (Lai et al. 2023, arXiv 2308.00692
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model.prompt import BoxPrompt, EmbeddingPrompt, MaskPrompt, PointPrompt, Prompt
+from model.prompt import Prompt, join_prompts
 from model.sam.build import STRIDE, Sam
 from model.sam.images import input_size, resized
 from model.sam.tiny_vit import TinyViT
+from model.segmentation import FrameFeatures, MaskPrediction
 
-
-@dataclass(frozen=True)
-class FrameFeatures:
-    """What SAM's image encoder made of some frames of one video.
-
-    Attributes:
-        embedding: float [T, 256, S/16, S/16] over the padded input (64x64 for S = 1024), or, with
-            `pad_input=False`, [T, 256, h/16, w/16] over the frame alone, rounded up.
-        levels: the encoder's inner maps over the frame alone, rounded up: for TinyViT
-            [T, 64, h/4, w/4], [T, 128, h/8, w/8], [T, 160, h/16, w/16]; () for the ViT encoders.
-        input_size: (height, width) of the resized frame before padding, pixels.
-        original_size: (height, width) of the video, pixels.
-    """
-
-    embedding: Tensor
-    levels: tuple[Tensor, ...]
-    input_size: tuple[int, int]
-    original_size: tuple[int, int]
-
-    def __len__(self) -> int:
-        return self.embedding.shape[0]
-
-    def to_input(self, coordinates: Tensor) -> Tensor:
-        """Coordinates [..., 2] (x, y) or [..., 4] (x0, y0, x1, y1) of the video to SAM's input frame."""
-        if coordinates.shape[-1] not in (2, 4):
-            raise ValueError(f"coordinates must end in 2 or 4 values, got shape {list(coordinates.shape)}")
-        scale = torch.tensor(
-            [self.input_size[1] / self.original_size[1], self.input_size[0] / self.original_size[0]],
-            dtype=torch.float32,
-            device=coordinates.device,
-        )
-        return coordinates.float() * scale.repeat(coordinates.shape[-1] // 2)
-
-
-@dataclass(frozen=True)
-class MaskPrediction:
-    """The decoder's answer.
-
-    Attributes:
-        mask_logits: float32 [N, M, S/4, S/4] over the padded input (256x256 for S = 1024); M = 3
-            with `multimask`, else 1.
-        iou: float32 [N, M], the decoder's own estimate of each mask's IoU.
-    """
-
-    mask_logits: Tensor
-    iou: Tensor
+__all__ = ["FrameFeatures", "MaskPrediction", "SamSegmenter"]
 
 
 class SamSegmenter:
@@ -88,6 +43,11 @@ class SamSegmenter:
         self.sam = sam
         self.pad_input = pad_input
         self.encoder_dtype = encoder_dtype
+
+    @property
+    def image_size(self) -> int:
+        """S, the side of the network's input in pixels."""
+        return self.sam.image_size
 
     def input_size(self, original_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of a frame once its longer side is S pixels, at least one pixel each."""
@@ -220,40 +180,18 @@ class SamSegmenter:
 
     def embed_prompts(self, prompts: Prompt | Sequence[Prompt]) -> tuple[Tensor, Tensor]:
         """SAM's sparse tokens [N, K, 256] and dense map [N, 256, S/16, S/16], float32."""
-        prompts = list(prompts) if isinstance(prompts, Sequence) else [prompts]
-        counts = sorted({prompt.num_objects for prompt in prompts})
-        if len(counts) != 1:
-            raise ValueError(
-                "decode needs at least one prompt, got none"
-                if not counts
-                else f"prompts given together must describe the same objects, got {counts} objects"
-            )
-        device = self.sam.device
-        points = [prompt for prompt in prompts if isinstance(prompt, PointPrompt)]
-        boxes = [prompt.boxes for prompt in prompts if isinstance(prompt, BoxPrompt)]
-        masks = [prompt.mask_logits for prompt in prompts if isinstance(prompt, MaskPrompt)]
-        embeddings = [prompt.embeddings for prompt in prompts if isinstance(prompt, EmbeddingPrompt)]
-        if len(boxes) > 1 or len(masks) > 1:
-            raise ValueError(
-                f"one box and one mask per object, got {len(boxes)} and {len(masks)}; decode twice"
-            )
+        joined = join_prompts(prompts, self.sam.device)
         # Coordinates and their Fourier features need float32.
-        with torch.autocast(device.type, enabled=False):
-            clicks = None
-            if points:
-                clicks = (
-                    torch.cat([prompt.points.to(device, torch.float32) for prompt in points], dim=1),
-                    torch.cat([prompt.labels.to(device, torch.float32) for prompt in points], dim=1),
-                )
+        with torch.autocast(self.sam.device.type, enabled=False):
             sparse, dense = self.sam.prompt_encoder(
-                points=clicks,
-                boxes=boxes[0].to(device, torch.float32) if boxes else None,
-                masks=masks[0].to(device, torch.float32) if masks else None,
+                points=None if joined.points is None else (joined.points, joined.labels),
+                boxes=joined.boxes,
+                masks=joined.mask_logits,
             )
             # Without clicks, box and mask the package answers for one object.
-            sparse = sparse.expand(counts[0], -1, -1)
-            dense = dense.expand(counts[0], -1, -1, -1)
-            return torch.cat([sparse, *(tokens.to(device, torch.float32) for tokens in embeddings)], 1), dense
+            sparse = sparse.expand(joined.num_objects, -1, -1)
+            dense = dense.expand(joined.num_objects, -1, -1, -1)
+            return (sparse if joined.embeddings is None else torch.cat([sparse, joined.embeddings], 1)), dense
 
     def to_frame(self, mask_logits: Tensor, features: FrameFeatures) -> Tensor:
         """Mask logits [N, M, S/4, S/4] to float32 [N, M, H, W] at the video's size.

@@ -28,6 +28,25 @@ def test_judgements_come_from_the_dictionary(lexicon):
     assert known[0, :4].all()
 
 
+def test_a_broader_class_fits_what_the_tower_has_no_word_for(lexicon):
+    """The dictionary alone cannot tell whether a person is a dancer; the tower calls dancers persons."""
+    mllm = tiny_trainable()
+    mllm.class_names = ("person", "bird", "goat")
+    lessons = TextLessons(mllm, lexicon)
+    person, bird = (lexicon.concept(name) for name in ("person", "bird"))
+    drawn = [
+        made for made in map(lessons.draw, map(np.random.default_rng, range(600))) if made.kind == "name"
+    ]
+    asked = [lexicon.concept(made.about) for made in drawn]
+    people = [made for made, known in zip(drawn, asked, strict=True) if person.synset in known.ancestors]
+    birds = [made for made, known in zip(drawn, asked, strict=True) if bird.synset in known.ancestors]
+    somebody = next(made for made in people if made.fits(person) is None)
+    some_bird = next(made for made in birds if made.fits(bird) is None)
+    fits, known = lessons.judge([somebody, some_bird])
+    assert known.all()
+    assert fits.tolist() == [[True, False, False], [False, True, False]]
+
+
 def test_a_lesson_is_repeatable_and_reaches_the_head_and_the_adapters(lexicon):
     mllm = tiny_trainable()
     lessons = TextLessons(mllm, lexicon, turns=3)

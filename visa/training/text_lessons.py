@@ -57,8 +57,20 @@ class TextLessons:
         return text_questions.draw(rng, self.lexicon)
 
     def judge(self, lesson: list[TextQuestion]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Which classes fit each of N questions, and of which that is known: bool [N, classes] each."""
-        verdicts = [[turn.fits(concept) for concept in self.concepts] for turn in lesson]
+        """Which classes fit each of N questions, and of which that is known: bool [N, classes] each.
+
+        A class broader than what is asked for fits: a dancer looks like "person" to a tower that has no word
+        for dancers.
+        """
+        verdicts = [self._verdicts(turn) for turn in lesson]
         fits = torch.tensor([[verdict is True for verdict in row] for row in verdicts])
         known = torch.tensor([[verdict is not None for verdict in row] for row in verdicts])
         return fits, known
+
+    def _verdicts(self, turn: TextQuestion) -> list[bool | None]:
+        broader = self.lexicon.concept(turn.about).ancestors - {None}
+        verdicts = [turn.fits(concept) for concept in self.concepts]
+        return [
+            True if verdict is None and concept.synset in broader else verdict
+            for verdict, concept in zip(verdicts, self.concepts, strict=True)
+        ]

@@ -95,7 +95,7 @@ def check_step(
         difference = (ours[name][::step] - torch.from_numpy(stored[key])).abs().max().item()
         assert difference <= GRADIENT, key
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    assert driver.update(learning_rate=1e-3).taken
+    assert driver.update([1e-3]).taken
     changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert changed
     assert changed <= set(masters)

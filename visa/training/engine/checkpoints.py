@@ -27,11 +27,13 @@ class Progress:
     """Where a run stands.
 
     step: optimiser steps done. position: the data reader's. best: the best validation figure and its step.
+    minutes: of training so far, over all starts.
     """
 
     step: int = 0
     position: Mapping[str, Any] = field(default_factory=dict)
     best: tuple[float, int] | None = None
+    minutes: float = 0.0
 
 
 class Checkpoints:
@@ -75,6 +77,7 @@ class Checkpoints:
                 "updates": state.updates,
                 "position": dict(progress.position),
                 "best": progress.best,
+                "minutes": progress.minutes,
                 "identity": self.identity,
                 "fingerprint": self.fingerprint,
             }
@@ -121,7 +124,7 @@ class Checkpoints:
                 f"{path} is damaged ({error}): take it away to go on from the one before"
             ) from error
         best = tuple(record["best"]) if record["best"] else None
-        return state, Progress(record["step"], record["position"], best)
+        return state, Progress(record["step"], record["position"], best, record.get("minutes", 0.0))
 
     def _compare(self, path: Path, record: Mapping[str, Any]) -> None:
         theirs, ours = record["identity"], json.loads(json.dumps(self.identity))

@@ -5,22 +5,22 @@ handed out whole, so that a run may go on with another number of ranks, another 
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from visa.errors import InputError
-from visa.training.engine.batch import TrainingBatch
 from visa.training.engine.driver import MOMENTS, TrainState, Update, make_adamw, put_weights
 from visa.training.engine.ranks import Ranks
-from visa.training.engine.settings import TrainSettings
-from visa.training.engine.step import StepResult, TrainingStep
+from visa.training.engine.settings import RunSettings
+from visa.training.engine.task import MicroBatch, Step, StepResult, trained_parameters
 
 
-def configuration(settings: TrainSettings, accumulation: int) -> dict[str, Any]:
+def configuration(settings: RunSettings, accumulation: int) -> dict[str, Any]:
     """What DeepSpeed is told."""
-    own, precision = settings.deepspeed, settings.model.precision
+    own, precision = settings.deepspeed, settings.weights_precision
     zero: dict[str, Any] = {
         "stage": own.stage,
         "contiguous_gradients": True,
@@ -65,8 +65,8 @@ class DeepSpeedDriver:
 
     def __init__(
         self,
-        step: TrainingStep,
-        settings: TrainSettings,
+        step: Step,
+        settings: RunSettings,
         ranks: Ranks,
         accumulation: int,
         start: TrainState | None = None,
@@ -78,12 +78,13 @@ class DeepSpeedDriver:
         from deepspeed import utils
 
         self.ranks, self.utils, self.stage = ranks, utils, settings.deepspeed.stage
-        self.trained = {n: p for n, p in step.model.named_parameters() if p.requires_grad}
+        self.trained = trained_parameters(step)
+        groups = [list(group.parameters.values()) for group in step.parameter_groups()]
         if start is not None:
             put_weights(self.trained, start)
         self.engine, *_ = deepspeed.initialize(
             model=step,
-            optimizer=make_adamw(self.trained.values(), settings.optimiser),
+            optimizer=make_adamw(groups, settings.optimiser),
             config=configuration(settings, accumulation),
             dist_init_required=False,
         )
@@ -93,7 +94,7 @@ class DeepSpeedDriver:
         if start is not None:
             self._restore(start)
 
-    def forward(self, batch: TrainingBatch) -> StepResult:
+    def forward(self, batch: MicroBatch) -> StepResult:
         return self.engine(batch)
 
     def backward(self, loss: Tensor) -> None:
@@ -101,9 +102,9 @@ class DeepSpeedDriver:
         if not self.engine.is_gradient_accumulation_boundary():
             self.engine.step()
 
-    def update(self, learning_rate: float) -> Update:
-        for group in self.engine.optimizer.param_groups:
-            group["lr"] = learning_rate
+    def update(self, learning_rates: Sequence[float]) -> Update:
+        for group, rate in zip(self.engine.optimizer.param_groups, learning_rates, strict=True):
+            group["lr"] = rate
         self.engine.step()
         norm = float(self.engine.get_global_grad_norm())
         taken = self.engine.was_step_applied() and math.isfinite(norm)

@@ -4,7 +4,7 @@ Both keep the trained weights and AdamW's moments in float32, and hand them out 
 parameters' names, whole, so that a checkpoint of one is a checkpoint of the other, for any number of ranks.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from visa.errors import InputError
-from visa.training.engine.batch import TrainingBatch
 from visa.training.engine.settings import OptimiserSettings
-from visa.training.engine.step import StepResult
+from visa.training.engine.task import MicroBatch, StepResult
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -44,7 +43,7 @@ class Update:
 class Driver(Protocol):
     """Forward, backward and update of one rank."""
 
-    def forward(self, batch: TrainingBatch) -> StepResult:
+    def forward(self, batch: MicroBatch) -> StepResult:
         """A micro-batch on the rank's device through the network."""
         ...
 
@@ -52,8 +51,8 @@ class Driver(Protocol):
         """Add the gradient of a micro-batch's loss, which counts 1 / accumulation."""
         ...
 
-    def update(self, learning_rate: float) -> Update:
-        """Average gradients over ranks, clip, and change the weights."""
+    def update(self, learning_rates: Sequence[float]) -> Update:
+        """Average gradients over ranks, clip, and change the weights, each group at its learning rate."""
         ...
 
     def state(self) -> TrainState | None:
@@ -80,10 +79,10 @@ def put_weights(parameters: Mapping[str, Tensor], state: TrainState) -> None:
         parameter.copy_(state.weights[name])
 
 
-def make_adamw(parameters: Iterable[Tensor], settings: OptimiserSettings) -> torch.optim.AdamW:
+def make_adamw(groups: Sequence[Sequence[Tensor]], settings: OptimiserSettings) -> torch.optim.AdamW:
     """Loshchilov and Hutter 2019 (arXiv 1711.05101), as both drivers use it."""
     return torch.optim.AdamW(
-        list(parameters),
+        [{"params": list(parameters)} for parameters in groups],
         lr=settings.learning_rate,
         betas=tuple(settings.betas),
         eps=settings.eps,

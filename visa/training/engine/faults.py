@@ -5,7 +5,7 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
-from visa.training.engine.settings import TrainSettings
+from visa.training.engine.settings import RunSettings
 
 
 class TrainingError(RuntimeError):
@@ -81,17 +81,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def told_out_of_memory(settings: TrainSettings, step: int) -> str:
+def told_out_of_memory(settings: RunSettings, step: int) -> str:
     """What to change."""
-    ways = []
-    if settings.batch.videos > 1:
-        ways.append(f"batch.videos={max(1, settings.batch.videos // 2)}")
-    if not settings.model.gradient_checkpointing:
-        ways.append("model.gradient_checkpointing=true")
-    if settings.model.precision == "fp32":
-        ways.append("model.precision=bf16")
-    if settings.deepspeed.stage < 3:
-        ways.append(f"deepspeed.stage={settings.deepspeed.stage + 1}")
-    if settings.deepspeed.offload == "none":
-        ways.append("deepspeed.offload=cpu")
+    ways = settings.memory_savers()
     return f"out of memory in step {step}; try {', or '.join(ways) or 'a smaller model'}"

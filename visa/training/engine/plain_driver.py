@@ -1,16 +1,15 @@
 """Training with torch alone: one process, or several that average their gradients."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, distributed, nn
 
-from visa.training.engine.batch import TrainingBatch
 from visa.training.engine.driver import MOMENTS, TrainState, Update, make_adamw, put_weights
 from visa.training.engine.ranks import Ranks
-from visa.training.engine.settings import TrainSettings
-from visa.training.engine.step import StepResult, TrainingStep
+from visa.training.engine.settings import RunSettings
+from visa.training.engine.task import MicroBatch, Step, StepResult, trained_parameters
 
 
 class MasterWeights:
@@ -67,28 +66,29 @@ class PlainDriver:
 
     def __init__(
         self,
-        step: TrainingStep,
-        settings: TrainSettings,
+        step: Step,
+        settings: RunSettings,
         ranks: Ranks,
         accumulation: int,
         start: TrainState | None = None,
     ):
         self.step, self.ranks, self.accumulation = step, ranks, accumulation
         self.clip = settings.optimiser.clip or math.inf
-        self.masters = MasterWeights({n: p for n, p in step.model.named_parameters() if p.requires_grad})
-        self.optimiser = make_adamw(self.masters.masters.values(), settings.optimiser)
-        self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=settings.model.precision == "fp16")
+        self.masters = MasterWeights(trained_parameters(step))
+        groups = [[self.masters.masters[name] for name in one.parameters] for one in step.parameter_groups()]
+        self.optimiser = make_adamw(groups, settings.optimiser)
+        self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=settings.weights_precision == "fp16")
         self.updates = 0
         if start is not None:
             self._restore(start)
 
-    def forward(self, batch: TrainingBatch) -> StepResult:
+    def forward(self, batch: MicroBatch) -> StepResult:
         return self.step(batch)
 
     def backward(self, loss: Tensor) -> None:
         self.scaler.scale(loss / self.accumulation).backward()
 
-    def update(self, learning_rate: float) -> Update:
+    def update(self, learning_rates: Sequence[float]) -> Update:
         masters = list(self.masters.masters.values())
         if self.ranks.count > 1:
             for master in masters:
@@ -98,8 +98,8 @@ class PlainDriver:
         norm = float(nn.utils.clip_grad_norm_(masters, self.clip))
         taken = math.isfinite(norm)
         if taken:
-            for group in self.optimiser.param_groups:
-                group["lr"] = learning_rate
+            for group, rate in zip(self.optimiser.param_groups, learning_rates, strict=True):
+                group["lr"] = rate
             self.optimiser.step()
             self.masters.publish()
             self.updates += 1

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from visa.training.engine.ranks import Ranks
-from visa.training.engine.settings import TrainSettings, plain
+from visa.training.engine.settings import RunSettings, plain
 
 PACKAGES = ("torch", "transformers", "peft", "deepspeed", "safetensors", "numpy", "segment-anything")
 ROOT = Path(__file__).parents[3]
@@ -45,7 +45,7 @@ def package_versions() -> dict[str, str | None]:
     return versions
 
 
-def write_provenance(out: Path, settings: TrainSettings, ranks: Ranks, fingerprint: str, step: int) -> None:
+def write_provenance(out: Path, settings: RunSettings, ranks: Ranks, fingerprint: str, step: int) -> None:
     """Write ``settings.yaml``, and add this start to ``starts.jsonl``."""
     resolved = yaml.safe_dump(plain(settings), sort_keys=False)
     (out / "settings.yaml").write_text(resolved, encoding="utf-8")

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import distributed
@@ -38,6 +39,14 @@ class Ranks:
     def largest(self, values: Sequence[float]) -> list[float]:
         """Maxima over all ranks, of a few numbers each."""
         return self._reduced(values, "MAX")
+
+    def gathered(self, value: Any) -> list[Any]:
+        """What each rank has, in their order; anything that can be pickled."""
+        if self.count == 1:
+            return [value]
+        values = [None] * self.count
+        distributed.all_gather_object(values, value)
+        return values
 
     def _reduced(self, values: Sequence[float], how: str) -> list[float]:
         if self.count == 1:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from visa.training.engine.ranks import Ranks
-from visa.training.engine.settings import TrainSettings, plain
+from visa.training.engine.settings import RunSettings, plain
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Report:
         out: the run's folder; ``log.jsonl`` and ``tensorboard`` are written there.
     """
 
-    def __init__(self, out: Path, settings: TrainSettings, ranks: Ranks, step: int):
+    def __init__(self, out: Path, settings: RunSettings, ranks: Ranks, step: int):
         self.settings, self.ranks = settings, ranks
         self.log = out / "log.jsonl"
         self.begun, self.first_step = time.perf_counter(), step
@@ -76,21 +76,23 @@ class Report:
         total = self.settings.schedule.steps
         passed = time.perf_counter() - self.begun
         left = passed / max(1, step - self.first_step) * (total - step)
+        if limit := self.settings.schedule.max_minutes:
+            left = min(left, 60 * (limit - figures["minutes"]))
         told = [
             f"step {step}/{total}",
-            "loss {0[loss/total]:.4f}",
-            "text {0[loss/text]:.4f}, bce {0[loss/bce]:.4f}, dice {0[loss/dice]:.4f}",
-            "gradient {0[gradient]:.2f}",
-            "lr {0[learning_rate]:.2e}",
-            "{0[samples/s]:.2f} samples/s",
-            "{0[tokens/s]:.0f} tokens/s",
-            "waiting {0[share/reading]:.1%}",
+            f"loss {figures['loss/total']:.4f}",
+            *(f"{name} {value:.4f}" for name, value in _under("loss", figures) if name != "total"),
+            f"gradient {figures['gradient']:.2f}",
+            f"lr {figures['learning_rate']:.2e}",
+            f"{figures['samples/s']:.2f} samples/s",
+            f"{figures['tokens/s']:.0f} tokens/s",
+            f"waiting {figures['share/reading']:.1%}",
         ]
-        told += ["J&F {0[validation/J&F]:.1%}"] if "validation/J&F" in figures else []
-        told += ["MFU {0[MFU]:.1%}"] if "MFU" in figures else []
-        told += ["{0[memory/GB]:.1f} GB"] if "memory/GB" in figures else []
-        told += [f"left {_time(left)}"]
-        self.say(", ".join(told).format(figures))
+        told += [f"{name} {value:.1%}" for name, value in _under("validation", figures)[:1]]
+        told += [f"MFU {figures['MFU']:.1%}"] if "MFU" in figures else []
+        told += [f"{figures['memory/GB']:.1f} GB"] if "memory/GB" in figures else []
+        told += [f"left {_time(max(0.0, left))}"]
+        self.say(", ".join(told))
 
     def close(self) -> None:
         """Write out what is still held."""
@@ -109,6 +111,11 @@ def peak_memory(device: torch.device) -> float | None:
     return float(peak)
 
 
+def _under(group: str, figures: Mapping[str, float]) -> list[tuple[str, float]]:
+    """The figures of a group, without its name."""
+    return [(n.removeprefix(f"{group}/"), v) for n, v in figures.items() if n.startswith(f"{group}/")]
+
+
 def _time(seconds: float) -> str:
     return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d}"
 
@@ -122,7 +129,7 @@ def _open_tensorboard(folder: Path, step: int) -> Any:
     return SummaryWriter(str(folder), purge_step=step or None)
 
 
-def _open_wandb(out: Path, settings: TrainSettings) -> Any:
+def _open_wandb(out: Path, settings: RunSettings) -> Any:
     try:
         import wandb
     except ImportError:

@@ -1,4 +1,6 @@
-"""The settings of a training run of a published system: a preset or YAML file, changed by ``key=value``.
+"""The settings of a training run: a preset or YAML file, changed by ``key=value``.
+
+`RunSettings` are those that the loop asks, whatever is trained; `TrainSettings` are a published system's.
 
 Nothing here needs torch, so that a mistyped key is told at once.
 """
@@ -6,7 +8,7 @@ Nothing here needs torch, so that a mistyped key is told at once.
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from visa.errors import InputError
 from visa.training.engine.fields import build_settings, put
@@ -82,11 +84,23 @@ class OptimiserSettings:
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """The learning rate's course over ``steps`` optimiser steps; see `learning_rate_share`."""
+    """The learning rate's course over ``steps`` optimiser steps; see `learning_rate_share`.
+
+    floor: what "cosine" ends at, relative to the peak.
+    max_minutes: of training, over all starts, after which the run ends, the learning rate having fallen as it
+        would over all steps; 0: any. Such a run is not the same step for step when it is made again.
+    """
 
     name: Literal["linear", "cosine", "constant"] = "linear"
     warmup: int = 100
     steps: int = 15000
+    floor: float = 1e-4
+    max_minutes: float = 0.0
+
+    def share(self, step: int, minutes: float) -> float:
+        """How much of the run is over, [0, 1], after so many steps and so much time."""
+        spent = minutes / self.max_minutes if self.max_minutes else 0.0
+        return min(1.0, max(step / self.steps, spent))
 
 
 @dataclass(frozen=True)
@@ -156,35 +170,32 @@ class ReportSettings:
     peak_teraflops: float = 0.0
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """A whole run.
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What the loop, the drivers and the report ask.
 
-    out: its folder. seed: of everything that is drawn. data: what the reader of batches is told.
+    out: the run's folder. seed: of everything that is drawn.
     max_bad_steps: steps in a row whose loss or gradient is not finite, before the run gives up.
-    export: write a loadable folder at the end.
     """
 
     out: str
-    model: ModelSettings
     seed: int = 0
-    data: dict[str, Any] = field(default_factory=dict)
-    trained: TrainedSettings = TrainedSettings()
-    loss: LossSettings = LossSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     batch: BatchSettings = BatchSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
-    validation: ValidationSettings = ValidationSettings()
     deepspeed: DeepSpeedSettings = DeepSpeedSettings()
     report: ReportSettings = ReportSettings()
     max_bad_steps: int = 5
-    export: bool = True
+
+    # How a person calls the two sizes of a batch.
+    BATCH_NAMES: ClassVar[tuple[str, str]] = ("batch.total", "batch.videos")
 
     def __post_init__(self) -> None:
+        total, size = self.BATCH_NAMES
         counts = {
-            "batch.total": self.batch.total,
-            "batch.videos": self.batch.videos,
+            total: self.batch.total,
+            size: self.batch.videos,
             "schedule.steps": self.schedule.steps,
             "checkpoints.every": self.checkpoints.every,
             "checkpoints.keep": self.checkpoints.keep,
@@ -199,15 +210,77 @@ class TrainSettings:
         """Micro-batches of a rank in each step.
 
         Raises:
-            InputError: the step's videos cannot be dealt out evenly.
+            InputError: the step's samples cannot be dealt out evenly.
         """
+        total, size = self.BATCH_NAMES
         share = ranks * self.batch.videos
         if self.batch.total % share:
             raise InputError(
-                f"batch.total={self.batch.total} cannot be dealt out to {ranks} ranks in micro-batches of "
-                f"{self.batch.videos}: set batch.total to a multiple of {share}, or batch.videos to a divisor"
+                f"{total}={self.batch.total} cannot be dealt out to {ranks} ranks in micro-batches of "
+                f"{self.batch.videos}: set {total} to a multiple of {share}, or {size} to a divisor"
             )
         return self.batch.total // share
+
+    @property
+    def weights_precision(self) -> str:
+        """What the network holds its weights in: "bf16", "fp16" or "fp32"."""
+        return "fp32"
+
+    @property
+    def average(self) -> Literal["micro_batch", "step"]:
+        """Over what losses are averaged, see `LossSettings`."""
+        return "micro_batch"
+
+    @property
+    def validate_every(self) -> int:
+        """Steps between validations; 0: none."""
+        return 0
+
+    def memory_savers(self) -> list[str]:
+        """Settings that take less memory, as they are written on the command line."""
+        ways = []
+        if self.batch.videos > 1:
+            ways.append(f"{self.BATCH_NAMES[1]}={max(1, self.batch.videos // 2)}")
+        return ways
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(RunSettings):
+    """A whole run of a published system.
+
+    data: what the reader of batches is told. export: write a loadable folder at the end.
+    """
+
+    model: ModelSettings
+    data: dict[str, Any] = field(default_factory=dict)
+    trained: TrainedSettings = TrainedSettings()
+    loss: LossSettings = LossSettings()
+    validation: ValidationSettings = ValidationSettings()
+    export: bool = True
+
+    @property
+    def weights_precision(self) -> str:
+        return self.model.precision
+
+    @property
+    def average(self) -> Literal["micro_batch", "step"]:
+        return self.loss.average
+
+    @property
+    def validate_every(self) -> int:
+        return self.validation.every
+
+    def memory_savers(self) -> list[str]:
+        ways = super().memory_savers()
+        if not self.model.gradient_checkpointing:
+            ways.append("model.gradient_checkpointing=true")
+        if self.model.precision == "fp32":
+            ways.append("model.precision=bf16")
+        if self.deepspeed.stage < 3:
+            ways.append(f"deepspeed.stage={self.deepspeed.stage + 1}")
+        if self.deepspeed.offload == "none":
+            ways.append("deepspeed.offload=cpu")
+        return ways
 
 
 # What a run that goes on must have as it was: everything that changes the losses.
@@ -215,7 +288,7 @@ IDENTITY = ("seed", "model", "data", "trained", "loss", "optimiser", "schedule",
 # Parts of these which do not; what was read is told by the reader's fingerprint.
 INCIDENTAL = (
     *("model.attention", "model.gradient_checkpointing"),
-    *("data.workers", "data.prefetch", "data.root", "data.roots", "data.broken_share"),
+    *("schedule.max_minutes", "data.workers", "data.prefetch", "data.root", "data.roots", "data.broken_share"),
 )
 
 
@@ -240,7 +313,7 @@ def read_settings(config: str, overrides: Sequence[str] = ()) -> TrainSettings:
     return build_settings(TrainSettings, recipe)
 
 
-def plain(settings: TrainSettings) -> dict[str, Any]:
+def plain(settings: RunSettings) -> dict[str, Any]:
     """The settings as nested dicts of plain values, all defaults filled in, for YAML and JSON."""
 
     def simple(value: Any) -> Any:
@@ -251,7 +324,7 @@ def plain(settings: TrainSettings) -> dict[str, Any]:
     return simple(dataclasses.asdict(settings))
 
 
-def identity(settings: TrainSettings) -> dict[str, Any]:
+def identity(settings: RunSettings) -> dict[str, Any]:
     """What a checkpoint's settings must agree in with those of the run that goes on, by dotted names."""
     flat = dict(_flatten(plain(settings)))
     return {

@@ -3,7 +3,7 @@
 CLIP and SAM's image encoder see every frame once, however many conversations are about it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,7 @@ from model.mllm.reasoning_model import ReasoningModel
 from model.mllm.splicing import IMAGE_TOKEN, SplicedBatch, Visual
 from model.sam.segmenter import FrameFeatures, SamSegmenter
 from visa.training.engine.batch import TrainingBatch, TrainingVideo
+from visa.training.engine.task import ParameterGroup
 from visa.training.published_objective import LossWeights, PublishedLoss, predicting_states, published_loss
 
 
@@ -41,6 +42,11 @@ class StepResult:
     mask_logits: tuple[Tensor, ...]
     num_positions: int
 
+    @property
+    def parts(self) -> Mapping[str, Tensor]:
+        """See `visa.training.engine.task.StepResult`."""
+        return {"text": self.loss.text, "bce": self.loss.bce, "dice": self.loss.dice}
+
 
 def count(batch: TrainingBatch) -> BatchCounts:
     """The words and masks that count in a micro-batch, before anything is computed."""
@@ -63,6 +69,18 @@ class TrainingStep(nn.Module):
         if model.visual_model is None:
             raise ValueError("training needs a model with SAM inside (visual_model), got one without")
         self.model, self.weights = model, weights
+
+    def parameter_groups(self) -> Sequence[ParameterGroup]:
+        """See `Step`: one, of all that is marked as trained."""
+        return [ParameterGroup({n: p for n, p in self.model.named_parameters() if p.requires_grad})]
+
+    def begin(self, share: float) -> None:
+        """See `Step`: a published system does the same from the first step to the last."""
+
+    def counts(self, batch: TrainingBatch) -> Mapping[str, float]:
+        """See `Step`."""
+        counted = count(batch)
+        return {"text": counted.tokens, "bce": counted.masks, "dice": counted.masks}
 
     def forward(self, batch: TrainingBatch) -> StepResult:
         """Teacher-forced.

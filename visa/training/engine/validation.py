@@ -3,7 +3,7 @@
 Legend: F frames, N objects, H W pixels.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,16 @@ class Score:
     @property
     def jf(self) -> float:
         return (self.j + self.f) / 2
+
+    @property
+    def merit(self) -> float:
+        """See `visa.training.engine.task.Assessment`."""
+        return self.jf
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """See `visa.training.engine.task.Assessment`."""
+        return {"J&F": self.jf, "J": self.j, "F": self.f, "loss": self.loss}
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """A whole run of a published system: start, or go on, until the last step; then export."""
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,18 +8,12 @@ import torch
 from visa.checkpoints.options import DTYPES
 from visa.training.engine.batch import BatchReader
 from visa.training.engine.benchmark import check_benchmark, validate_on_benchmark
-from visa.training.engine.checkpoints import Checkpoints, Progress
-from visa.training.engine.driver import Driver, TrainState
+from visa.training.engine.driver import Driver
 from visa.training.engine.export import export
-from visa.training.engine.faults import TrainingError, is_out_of_memory, told_out_of_memory
-from visa.training.engine.flops import measured_peak
-from visa.training.engine.loop import Trainer
-from visa.training.engine.lost_ranks import is_lost_rank, told_lost_rank
-from visa.training.engine.provenance import write_provenance
-from visa.training.engine.ranks import Ranks, join_ranks, launched_by_deepspeed, leave_ranks
+from visa.training.engine.ranks import Ranks, join_ranks, leave_ranks
 from visa.training.engine.readers import data_settings, open_data
-from visa.training.engine.report import Report
-from visa.training.engine.settings import TrainSettings, identity
+from visa.training.engine.settings import TrainSettings
+from visa.training.engine.stage import run_stage
 from visa.training.engine.start import Start, build_start, find_start
 from visa.training.engine.step import TrainingStep
 from visa.training.engine.trainables import checkpoint_activations, choose_trained, parameter_table
@@ -61,7 +54,7 @@ def train(settings: TrainSettings, device: str | None = None) -> Outcome:
 
 
 def _train(settings: TrainSettings, ranks: Ranks) -> Outcome:
-    accumulation = settings.accumulation(ranks.count)
+    settings.accumulation(ranks.count)  # refused before anything is loaded
     out = Path(settings.out)
     out.mkdir(parents=True, exist_ok=True)
     where = find_start(settings.model, out, ranks)
@@ -75,58 +68,19 @@ def _train(settings: TrainSettings, ranks: Ranks) -> Outcome:
     if ranks.is_first:
         print(parameter_table(start.model), flush=True)
     reader = _reader(settings, start, ranks, settings.data, settings.seed)
-    checkpoints = Checkpoints(
-        out / "checkpoints", settings.checkpoints.keep, identity(settings), reader.fingerprint
-    )
-    state, progress = checkpoints.load() or (None, Progress())
-    if ranks.is_first:
-        write_provenance(out, settings, ranks, reader.fingerprint, progress.step)
-        if state is not None:
-            print(f"going on from step {progress.step}", flush=True)
-    ranks.wait()
     weights = LossWeights(settings.loss.text, settings.loss.bce, settings.loss.dice)
-    step = TrainingStep(start.model.to(ranks.device), weights)
-    driver = _driver(step, settings, ranks, accumulation, state)
-    report = Report(out, settings, ranks, progress.step)
-    trainer = Trainer(
-        step, driver, reader, settings, ranks, checkpoints, report,
-        progress=progress,
-        validate=lambda number: _validate(settings, start, driver, ranks, out, number),
-        peak=_peak(settings, ranks),
-    )  # fmt: skip
-    try:
-        finished = trainer.run()
-    except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            raise TrainingError(told_out_of_memory(settings, trainer.progress.step + 1)) from error
-        if ranks.count > 1 and is_lost_rank(error):
-            saved = max(checkpoints.steps(), default=None)
-            raise TrainingError(told_lost_rank(error, trainer.progress.step + 1, saved)) from error
-        raise
-    finally:
-        report.close()
+    end = run_stage(
+        TrainingStep(start.model.to(ranks.device), weights),
+        reader,
+        settings,
+        ranks,
+        validate=lambda driver, number: _validate(settings, start, driver, ranks, out, number),
+        computes_in=DTYPES[settings.model.precision],
+    )
     folder = out
-    if finished and settings.export and ranks.is_first:
-        best = trainer.progress.best
-        folder = export(settings, where, checkpoints.load(best[1] if best else None)[0], out / EXPORT)
-    if ranks.is_first and (broken := getattr(reader, "broken", None)):
-        print(
-            f"visa: {len(broken)} broken samples were left out: {', '.join(list(broken)[:5])}",
-            file=sys.stderr,
-        )
-    return Outcome(finished, folder)
-
-
-def _driver(
-    step: TrainingStep, settings: TrainSettings, ranks: Ranks, accumulation: int, state: TrainState | None
-) -> Driver:
-    if launched_by_deepspeed():
-        from visa.training.engine.deepspeed_driver import DeepSpeedDriver
-
-        return DeepSpeedDriver(step, settings, ranks, accumulation, state)
-    from visa.training.engine.plain_driver import PlainDriver
-
-    return PlainDriver(step, settings, ranks, accumulation, state)
+    if end.finished and settings.export and ranks.is_first:
+        folder = export(settings, where, end.state(), out / EXPORT)
+    return Outcome(end.finished, folder)
 
 
 def _reader(settings: TrainSettings, start: Start, ranks: Ranks, data: dict, seed: int) -> BatchReader:
@@ -155,9 +109,3 @@ def _validate(
     if not wanted.benchmark.root:
         return score
     return replace(validate_on_benchmark(start, wanted.benchmark, ranks), loss=score.loss)
-
-
-def _peak(settings: TrainSettings, ranks: Ranks) -> float:
-    if settings.report.peak_teraflops:
-        return settings.report.peak_teraflops * 1e12
-    return measured_peak(ranks.device, DTYPES[settings.model.precision])

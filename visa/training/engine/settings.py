@@ -288,7 +288,8 @@ IDENTITY = ("seed", "model", "data", "trained", "loss", "optimiser", "schedule",
 # Parts of these which do not; what was read is told by the reader's fingerprint.
 INCIDENTAL = (
     *("model.attention", "model.gradient_checkpointing"),
-    *("schedule.max_minutes", "data.workers", "data.prefetch", "data.root", "data.roots", "data.broken_share"),
+    *("data.workers", "data.prefetch", "data.root", "data.roots", "data.broken_share"),
+    "schedule.max_minutes",
 )
 
 

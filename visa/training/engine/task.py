@@ -1,4 +1,4 @@
-"""What the loop asks of that which it trains, whatever the system: its step, its micro-batches, its figures."""
+"""What the loop asks of that which it trains, whatever the system: a step, micro-batches, figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class ParameterGroup:
     """Trained parameters that share a learning rate.
 
     parameters: by their names in the step's ``model``.
-    rate: their learning rate relative to the run's. begins: share of the run [0, 1] that they stay as they are.
+    rate: their learning rate relative to the run's. begins: share of the run [0, 1] after which they learn.
     """
 
     parameters: Mapping[str, nn.Parameter]
@@ -70,7 +70,10 @@ class Step(Protocol):
         ...
 
     def counts(self, batch: Any) -> Mapping[str, float]:
-        """Over how many things each part's loss of a micro-batch is a mean, before anything is computed."""
+        """Over how many things each part's loss of a micro-batch is a mean, before anything is computed.
+
+        Asked where losses are averaged over a whole step, see `RunSettings.average`.
+        """
         ...
 
 

@@ -1,0 +1,1 @@
+"""Attention that points: what a model's answer attends to, and soft prompts that steer it."""

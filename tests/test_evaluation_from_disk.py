@@ -241,7 +241,7 @@ def test_bad_usage_ends_in_one_line(revos, tmp_path, capsys):
 
 
 def test_answers_kept_as_run_lengths_are_read(revos, tmp_path):
-    from visa.tracklet import encode_masks
+    from visa.mask_track import MaskTrack
 
     predictions = write_predictions(tmp_path / "out", "revos", revos)
     clip = open_dataset("revos", revos)[0]
@@ -249,7 +249,7 @@ def test_answers_kept_as_run_lengths_are_read(revos, tmp_path):
     folder = predictions / clip.name / expression.id
     for path in folder.glob("*.png"):
         path.unlink()
-    result = {"frame_names": list(clip.frame_names), "masks": encode_masks(clip.target(expression))}
+    result = {"frame_names": list(clip.frame_names), "masks": MaskTrack.of(clip.target(expression)).as_json()}
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
     outcome = score(predictions, "revos", revos)
     assert outcome.complete

@@ -20,8 +20,9 @@ from visa import contact_sheet, overlay
 from visa.contact_sheet import draw_contact_sheet, evenly_spaced
 from visa.errors import InputError
 from visa.lettering import font_for, wrap
+from visa.mask_track import MaskTrack, decode_masks
 from visa.overlay import colour_of, draw_masks, write_video
-from visa.tracklet import Tracklet, decode_masks, encode_masks
+from visa.tracklet import Tracklet
 from visa.video import Video
 
 
@@ -90,6 +91,48 @@ def test_several_objects_keep_their_own_masks(tmp_path: Path) -> None:
         dataclasses.replace(tracklet, object_masks=objects)
 
 
+def test_masks_may_be_given_as_tracks() -> None:
+    plain = make_tracklet()
+    objects = np.stack([plain.masks, np.roll(plain.masks, 12, axis=2)])
+    tracks = tuple(MaskTrack.of(masks) for masks in objects)
+    given = make_tracklet(masks=None, object_masks=tracks)
+    assert given == make_tracklet(masks=objects.any(axis=0), object_masks=objects) != plain
+    assert np.array_equal(given.masks, objects.any(axis=0))
+    assert np.array_equal(given.object_masks, objects)
+    assert np.array_equal(given.masks_at(3), objects[:, 3])
+    assert np.array_equal(given.mask(3), objects[:, 3].any(axis=0))
+    assert given.tells_apart
+    assert np.allclose(given.areas(), objects.any(axis=0).mean(axis=(1, 2)))
+    assert make_tracklet(masks=tracks[0]) == plain
+    assert plain.object_masks is None
+    assert len(plain.tracks) == 1
+    assert np.array_equal(plain.masks_at(3), plain.masks[3][None])
+
+
+def test_nothing_but_reading_masks_decodes_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracklet = make_tracklet(object_masks=make_tracklet().masks[None])
+    expected = tracklet.masks.copy()
+    decoded = []
+    monkeypatch.setattr(MaskTrack, "decoded", lambda track: decoded.append(track) or expected)
+    again = make_tracklet(masks=tracklet.union, object_masks=tracklet.tracks)
+    again.save(tmp_path)
+    assert repr(again) == "Tracklet('the dog', 'It is the dog.', found in 'clip', score 0.5)"
+    assert again == tracklet
+    assert decoded == []
+    assert again.masks is again.masks, "decoded once"
+    assert len(decoded) == 1
+
+
+def test_a_result_cannot_be_changed() -> None:
+    tracklet = make_tracklet()
+    with pytest.raises(ValueError, match="read-only"):
+        tracklet.masks[0] = True
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        tracklet.answer = "another"
+
+
 def test_an_interrupted_save_does_not_look_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_tracklet().save(tmp_path)
 
@@ -130,6 +173,9 @@ def test_masks_of_a_longer_earlier_result_do_not_stay(tmp_path: Path) -> None:
         ({"score": float("nan")}, "finite score"),
         ({"found": False, "masks": np.ones((5, 48, 64), bool)}, "nothing was found"),
         ({"object_masks": np.zeros((5, 48, 64), bool)}, "object_masks"),
+        ({"object_masks": np.zeros((0, 5, 48, 64), bool)}, "one object at least"),
+        ({"object_masks": [MaskTrack((4, 48, 64))]}, "one object at least, each of"),
+        ({"masks": MaskTrack((5, 48, 65))}, "expected a track of masks"),
     ],
 )
 def test_contradictions_are_refused(changes: dict, message: str) -> None:
@@ -148,7 +194,7 @@ def test_equality_compares_values_and_not_the_video() -> None:
 )
 @settings(deadline=None)
 def test_run_length_encoding_round_trip(masks: np.ndarray) -> None:
-    encoded = encode_masks(masks)
+    encoded = MaskTrack.of(masks).as_json()
     through_json = json.loads(json.dumps(encoded))
     assert through_json == encoded
     assert np.array_equal(decode_masks(through_json), masks)

@@ -25,9 +25,10 @@ import numpy as np
 
 from visa.errors import InputError
 from visa.follow_ups import FollowUp, Mention, complete, mention_in
-from visa.mask_relations import EncodedMask, lies_to, same_thing, union
+from visa.mask_relations import lies_to, same_thing
+from visa.mask_track import MaskTrack
 from visa.questions import clean_question
-from visa.tracklet import Tracklet, decode_masks, encode_masks
+from visa.tracklet import Tracklet
 from visa.video import Video
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class Turn:
     """One question and its answer.
-
-    Its masks are kept as run lengths: those of a long conversation about a long clip would not fit otherwise.
 
     Attributes:
         number: place in the conversation, from 0.
@@ -66,16 +65,16 @@ class Turn:
     target_frame: int | None
     remark: str = ""
     mention: Mention | None = None
-    _objects: tuple[tuple[EncodedMask, ...], ...] = field(default=(), repr=False)
+    _tracks: tuple[MaskTrack, ...] = field(default=(), repr=False)
     _tells_apart: bool = field(default=False, repr=False)
 
     def masks_at(self, frame_index: int) -> np.ndarray:
         """The masks of one frame, bool [N, H, W], one for each object."""
-        return decode_masks([masks[frame_index] for masks in self._objects])
+        return np.stack([track[frame_index] for track in self._tracks])
 
-    def unions(self) -> list[EncodedMask]:
-        """For every frame the union of its masks."""
-        return [union(masks) for masks in zip(*self._objects, strict=True)]
+    def union(self) -> MaskTrack:
+        """All objects' masks as one's."""
+        return MaskTrack.union(self._tracks)
 
 
 class ChatSession:
@@ -216,16 +215,15 @@ class ChatSession:
         Raises:
             InputError: the clip cannot be read any more.
         """
-        objects = np.stack([decode_masks(list(masks)) for masks in turn._objects])
         return Tracklet(
             question=turn.question,
             answer=turn.answer,
             found=turn.found,
             score=turn.score,
             target_frame=turn.target_frame,
-            masks=objects.any(axis=0),
+            masks=turn.union(),
             video=self.video,
-            object_masks=objects if turn._tells_apart else None,
+            object_masks=turn._tracks if turn._tells_apart else None,
         )
 
     def go_to(self, frame_index: int) -> None:
@@ -251,10 +249,6 @@ class ChatSession:
         return draw_masks(frame, self.turns[-1].masks_at(self.frame_index)) if self.turns else frame
 
     def _turn(self, typed: str, asked: str, tracklet: Tracklet) -> Turn:
-        # A frame at a time: no second copy of all masks.
-        objects = tuple(
-            tuple(encode_masks(mask[None])[0] for mask in masks) for masks in tracklet.masks_by_object()
-        )
         return Turn(
             number=len(self.turns),
             typed=typed,
@@ -265,14 +259,14 @@ class ChatSession:
             score=float(tracklet.score),
             target_frame=tracklet.target_frame,
             mention=mention_in(asked, tracklet.answer),
-            _objects=objects,
-            _tells_apart=tracklet.object_masks is not None,
+            _tracks=tracklet.tracks,
+            _tells_apart=tracklet.tells_apart,
         )
 
 
 def _remark(turn: Turn, follow_up: FollowUp, earlier: Turn) -> str:
     """What the earlier masks say against an answer that was to be about another thing."""
-    before, now = earlier.unions(), turn.unions()
+    before, now = earlier.union().as_json(), turn.union().as_json()
     if follow_up.is_another and same_thing(before, now):
         return f"another one was asked for, and this is the one found for {earlier.question!r} again"
     if follow_up.side and lies_to(follow_up.side, before, now) is False:

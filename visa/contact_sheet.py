@@ -116,7 +116,7 @@ def _timeline(tracklet: Tracklet) -> Image.Image:
     label_height = 26
     part = Image.new("RGB", (CONTENT, label_height + TIMELINE_HEIGHT + 12), PAPER)
     draw = ImageDraw.Draw(part)
-    areas = tracklet.masks.mean(axis=(1, 2))
+    areas = tracklet.areas()
     num_frames, largest = len(areas), areas.max()
     font = font_for("0", 16)
     seen = int((areas > 0).sum())
@@ -160,7 +160,7 @@ def _frames_over_time(tracklet: Tracklet) -> Image.Image:
         left, top = place % columns * (box_width + GAP), place // columns * cell_height
         part.paste(panel, (left, top))
         name = str(tracklet.frame_names[index])
-        hidden = tracklet.found and not tracklet.masks[index].any()
+        hidden = tracklet.found and not tracklet.union.areas[index]
         note = "  ·  target" if index == tracklet.target_frame else "  ·  no mask" if hidden else ""
         font = font_for(name + note, 17)
         caption = wrap(f"{name}{note}", font, box_width, max_lines=1)[0]
@@ -182,7 +182,7 @@ def _panel(
     smooth = scale <= MAX_SMOOTH_ENLARGEMENT
     filter_ = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
     frame = np.asarray(Image.fromarray(video[index]).resize(size, filter_))
-    masks = np.stack([_resized(mask, size, smooth) for mask in tracklet.masks_by_object()[:, index]])
+    masks = np.stack([_resized(mask, size, smooth) for mask in tracklet.masks_at(index)])
     panel = Image.new("RGB", (box[0], min(box[1], max(size[1], MIN_PANEL_HEIGHT))), PANEL)
     corner = ((panel.width - size[0]) // 2, (panel.height - size[1]) // 2)
     panel.paste(Image.fromarray(draw_masks(frame, masks)), corner)

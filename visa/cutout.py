@@ -54,7 +54,7 @@ def write_cutout(folder: Path, tracklet: Tracklet) -> None:
     if not tracklet.found:
         return
     shown = tracklet.target_frame or 0
-    Image.fromarray(cut_out(tracklet.video[shown], tracklet.masks[shown])).save(folder / PICTURE_NAME)
+    Image.fromarray(cut_out(tracklet.video[shown], tracklet.mask(shown))).save(folder / PICTURE_NAME)
     partial = folder / f".{VIDEO_NAME}.part"
     try:
         _encode(partial, tracklet)
@@ -73,7 +73,7 @@ def _encode(path: Path, tracklet: Tracklet) -> None:
         stream.height, stream.width = video.height + video.height % 2, video.width + video.width % 2
         stream.pix_fmt = "yuva420p"
         stream.options = {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "8", "row-mt": "1"}
-        for index, mask in enumerate(tracklet.masks):
+        for index, mask in enumerate(tracklet.union):
             pixels = np.pad(
                 cut_out(video[index], mask),
                 ((0, video.height % 2), (0, video.width % 2), (0, 0)),

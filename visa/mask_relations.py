@@ -7,19 +7,11 @@ front cannot be told from masks, so it is not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-EncodedMask = dict[str, Any]
+from visa.mask_track import EncodedMask
 
 # Intersection over union, over the whole clip, from which on two answers are one thing.
 SAME_THING_IOU = 0.5
-
-
-def union(masks: Sequence[EncodedMask]) -> EncodedMask:
-    """The union of one frame's masks."""
-    from pycocotools import mask as coco_mask
-
-    return coco_mask.merge(list(masks))
 
 
 def same_thing(first: Sequence[EncodedMask], second: Sequence[EncodedMask]) -> bool:

@@ -1,16 +1,22 @@
-"""The result: words, and the mask of what was asked for in every frame; and its form on disk."""
+"""The result: words, and the mask of what was asked for in every frame; and its form on disk.
+
+Masks are kept as run lengths (`visa/mask_track.py`) and taken a frame at a time: a result of a long video
+fits into memory, and so does writing it. Only who reads `Tracklet.masks` has all of them decoded.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from visa.mask_track import MaskTrack, as_tracks
 from visa.video import Video
 
 RESULT_NAME = "result.json"
@@ -18,7 +24,7 @@ OVERLAY_NAME = "overlay.mp4"
 CONTACT_SHEET_NAME = "contact_sheet.png"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class Tracklet:
     """What was found for one question about one video.
 
@@ -31,10 +37,15 @@ class Tracklet:
         found: whether the video shows what was asked for.
         score: how sure the system is, higher is surer; finite.
         target_frame: index of the frame in which the object was segmented first; None if there is none.
-        masks: bool [T, H, W] at the video's own size.
+        masks: bool [T, H, W] at the video's own size, read-only. The masks of all frames are decoded when
+            this is first read, and then stay in memory: of a long video take `mask(index)`.
         video: the video, for drawing; not compared.
         frame_names: one name per frame, the video's own where left out.
-        object_masks: bool [N, T, H, W], one row per object where several are told apart.
+        object_masks: bool [N, T, H, W], one row per object where several are told apart, else None; decoded
+            as `masks` is. Of a long video take `masks_at(index)`.
+        tells_apart: whether several objects are told apart, or one of them is.
+        tracks: the masks as they are kept: one track per object, at least one.
+        union: the track of `masks`.
     """
 
     question: str
@@ -42,57 +53,83 @@ class Tracklet:
     found: bool
     score: float
     target_frame: int | None
-    masks: np.ndarray = field(repr=False)
+    masks: np.ndarray
     video: Video
-    frame_names: tuple[str, ...] = ()
-    object_masks: np.ndarray | None = field(default=None, repr=False)
+    frame_names: tuple[str, ...]
+    object_masks: np.ndarray | None
 
-    def __post_init__(self) -> None:
-        shape = (self.video.num_frames, self.video.height, self.video.width)
-        if self.masks.dtype != bool or self.masks.shape != shape:
-            raise ValueError(
-                f"expected bool masks {list(shape)}, got {self.masks.dtype} {list(self.masks.shape)}"
-            )
-        if not self.frame_names:
-            object.__setattr__(self, "frame_names", tuple(self.video.frame_names))
-        if len(self.frame_names) != shape[0]:
-            raise ValueError(f"expected {shape[0]} frame names, got {len(self.frame_names)}")
-        if self.target_frame is not None and not 0 <= self.target_frame < shape[0]:
-            raise ValueError(f"expected a target frame in [0, {shape[0]}), got {self.target_frame}")
-        if not math.isfinite(self.score):
-            raise ValueError(f"expected a finite score, got {self.score}")
-        if not self.found and self.masks.any():
-            raise ValueError("nothing was found, yet there are masks: give empty masks or found=True")
-        if self.object_masks is not None:
-            self._check_objects(shape)
+    def __init__(
+        self,
+        question: str,
+        answer: str,
+        found: bool,
+        score: float,
+        target_frame: int | None,
+        masks: np.ndarray | MaskTrack | None,
+        video: Video,
+        frame_names: Sequence[str] = (),
+        object_masks: np.ndarray | Sequence[MaskTrack] | None = None,
+    ) -> None:
+        """Attributes as above; masks and those of objects may also be given as tracks.
 
-    def _check_objects(self, shape: tuple[int, int, int]) -> None:
-        masks = self.object_masks
-        if masks.dtype != bool or masks.ndim != 4 or masks.shape[1:] != shape:
-            raise ValueError(
-                f"expected bool object_masks [N, {shape[0]}, {shape[1]}, {shape[2]}], "
-                f"got {masks.dtype} {list(masks.shape)}"
-            )
-        if not np.array_equal(masks.any(axis=0), self.masks):
+        With `object_masks` there need be no `masks`: None makes them their union.
+
+        Raises:
+            ValueError: these contradict one another or the video.
+        """
+        shape = (video.num_frames, video.height, video.width)
+        frame_names = tuple(frame_names) or tuple(video.frame_names)
+        if len(frame_names) != shape[0]:
+            raise ValueError(f"expected {shape[0]} frame names, got {len(frame_names)}")
+        if target_frame is not None and not 0 <= target_frame < shape[0]:
+            raise ValueError(f"expected a target frame in [0, {shape[0]}), got {target_frame}")
+        if not math.isfinite(score):
+            raise ValueError(f"expected a finite score, got {score}")
+        tracks = None if object_masks is None else _object_tracks(object_masks, shape)
+        union = MaskTrack.union(tracks) if masks is None else _track(masks, shape)
+        if tracks and masks is not None and MaskTrack.union(tracks) != union:
             raise ValueError("expected masks to be the union of object_masks; they differ")
+        if not found and union.any():
+            raise ValueError("nothing was found, yet there are masks: give empty masks or found=True")
+        vars(self).update(question=question, answer=answer, found=found, score=score, video=video)
+        vars(self).update(target_frame=target_frame, frame_names=frame_names)
+        vars(self).update(union=union, tracks=tracks or (union,), tells_apart=tracks is not None)
+
+    @cached_property
+    def masks(self) -> np.ndarray:
+        """See `Tracklet`."""
+        return _read_only(self.union.decoded())
+
+    @cached_property
+    def object_masks(self) -> np.ndarray | None:
+        """See `Tracklet`."""
+        return _read_only(np.stack([track.decoded() for track in self.tracks])) if self.tells_apart else None
+
+    def mask(self, index: int) -> np.ndarray:
+        """The mask of one frame, bool [H, W]."""
+        return self.union[index]
+
+    def masks_at(self, index: int) -> np.ndarray:
+        """The masks of one frame, bool [N, H, W]: one for each object, or all as one object."""
+        return np.stack([track[index] for track in self.tracks])
+
+    def areas(self) -> np.ndarray:
+        """What part of each frame the mask covers, float64 [T] in [0, 1]."""
+        return self.union.areas / (self.video.height * self.video.width)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Tracklet):
             return NotImplemented
-        return (
-            self._words() == other._words()
-            and np.array_equal(self.masks, other.masks)
-            and np.array_equal(self.masks_by_object(), other.masks_by_object())
-        )
+        return self._words() == other._words() and self.tracks == other.tracks
 
-    __hash__ = None  # type: ignore[assignment]  # arrays are compared by value
+    __hash__ = None  # type: ignore[assignment]  # masks are compared by value
+
+    def __repr__(self) -> str:
+        found = f"found in {self.video.name!r}" if self.found else f"not found in {self.video.name!r}"
+        return f"Tracklet({self.question!r}, {self.answer!r}, {found}, score {self.score:.3g})"
 
     def _words(self) -> tuple:
         return self.question, self.answer, self.found, self.score, self.target_frame, self.frame_names
-
-    def masks_by_object(self) -> np.ndarray:
-        """bool [N, T, H, W]: `object_masks`, or all of `masks` as one object."""
-        return self.masks[None] if self.object_masks is None else self.object_masks
 
     def save(self, folder: str | Path) -> Path:
         """Write the result to a folder, made if need be.
@@ -116,13 +153,14 @@ class Tracklet:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         _remove_result(folder)
-        for name, mask in zip(self.frame_names, self.masks, strict=True):
+        for name, mask in zip(self.frame_names, self.union, strict=True):
             Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{name}.png")
         write_video(folder / OVERLAY_NAME, self._drawn_frames(), self.video.fps)
         draw_contact_sheet(self).save(folder / CONTACT_SHEET_NAME)
-        text = json.dumps(self.as_json(), ensure_ascii=False, indent=1, allow_nan=False)
         partial = folder / f".{RESULT_NAME}.part"
-        partial.write_text(text + "\n", encoding="utf-8")
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(self.as_json(), file, ensure_ascii=False, indent=1, allow_nan=False)
+            file.write("\n")
         partial.replace(folder / RESULT_NAME)
         return folder
 
@@ -133,7 +171,7 @@ class Tracklet:
         {"size": [H, W], "counts": str}, empty masks too. `objects` holds such a list for every object where
         several are told apart, else nothing.
         """
-        objects = [] if self.object_masks is None else [encode_masks(masks) for masks in self.object_masks]
+        objects = self.tracks if self.tells_apart else ()
         return {
             "question": self.question,
             "answer": self.answer,
@@ -146,31 +184,45 @@ class Tracklet:
             "fps": self.video.fps,
             "num_frames": self.video.num_frames,
             "frame_names": list(self.frame_names),
-            "masks": encode_masks(self.masks),
-            "objects": objects,
+            "masks": self.union.as_json(),
+            "objects": [track.as_json() for track in objects],
         }
 
     def _drawn_frames(self) -> Iterator[np.ndarray]:
         from visa.overlay import draw_masks
 
-        by_object = self.masks_by_object()
         for index in range(self.video.num_frames):
-            yield draw_masks(self.video[index], by_object[:, index])
+            yield draw_masks(self.video[index], self.masks_at(index))
 
 
-def encode_masks(masks: np.ndarray) -> list[dict[str, Any]]:
-    """Masks bool [T, H, W] as COCO run-length encodings {"size": [H, W], "counts": str}, one per frame."""
-    from pycocotools import mask as coco_mask
-
-    encoded = coco_mask.encode(np.asfortranarray(masks.astype(np.uint8).transpose(1, 2, 0)))
-    return [{"size": list(one["size"]), "counts": one["counts"].decode("ascii")} for one in encoded]
+def _read_only(masks: np.ndarray) -> np.ndarray:
+    """Marked so that nobody writes into what would not be saved."""
+    masks.flags.writeable = False
+    return masks
 
 
-def decode_masks(encoded: list[dict[str, Any]]) -> np.ndarray:
-    """COCO run-length encodings as masks bool [T, H, W]; the inverse of `encode_masks`."""
-    from pycocotools import mask as coco_mask
+def _track(masks: np.ndarray | MaskTrack, shape: tuple[int, int, int]) -> MaskTrack:
+    if isinstance(masks, np.ndarray) and (masks.dtype != bool or masks.shape != shape):
+        raise ValueError(f"expected bool masks {list(shape)}, got {masks.dtype} {list(masks.shape)}")
+    track = MaskTrack.of(masks) if isinstance(masks, np.ndarray) else masks
+    if track.shape != shape:
+        raise ValueError(f"expected a track of masks {list(shape)}, got {list(track.shape)}")
+    return track
 
-    return coco_mask.decode(encoded).astype(bool).transpose(2, 0, 1)
+
+def _object_tracks(
+    masks: np.ndarray | Sequence[MaskTrack], shape: tuple[int, int, int]
+) -> tuple[MaskTrack, ...]:
+    is_array = isinstance(masks, np.ndarray)
+    if is_array and (masks.dtype != bool or masks.ndim != 4 or masks.shape[1:] != shape):
+        raise ValueError(
+            f"expected bool object_masks [N, {shape[0]}, {shape[1]}, {shape[2]}], "
+            f"got {masks.dtype} {list(masks.shape)}"
+        )
+    tracks = as_tracks(masks)
+    if not tracks or any(track.shape != shape for track in tracks):
+        raise ValueError(f"expected object_masks of one object at least, each of {list(shape)}")
+    return tracks
 
 
 def _remove_result(folder: Path) -> None:

@@ -120,7 +120,7 @@ def _write(folder: Path, ask: Ask, tracklet: Tracklet, *, model: str) -> None:
     """Writes one expression's masks and answer."""
     from PIL import Image
 
-    for name, mask in zip(tracklet.frame_names, tracklet.masks, strict=True):
+    for name, mask in zip(tracklet.frame_names, tracklet.union, strict=True):
         Image.fromarray(mask).convert("L").save(folder / f"{name}.png")
     result = {
         "asked": ask.text,

@@ -207,7 +207,7 @@ class Desk:
             from visa.overlay import draw_masks
 
             index = tracklet.target_frame
-            drawn = draw_masks(tracklet.video[index], tracklet.masks_by_object()[:, index])
+            drawn = draw_masks(tracklet.video[index], tracklet.masks_at(index))
             _save_jpeg(drawn, folder / TARGET_NAME)
         target = tracklet.target_frame
         if target is None and recorded.choice is not None:
@@ -220,9 +220,9 @@ class Desk:
             score=float(tracklet.score),
             target=target,
             looked_at=recorded.looked_at(),
-            areas=tracklet.masks.mean(axis=(1, 2)),
+            areas=tracklet.areas(),
             fps=tracklet.video.fps,
-            num_objects=len(tracklet.masks_by_object()) if tracklet.found else 0,
+            num_objects=len(tracklet.tracks) if tracklet.found else 0,
             warnings=tuple(tracklet.video.warnings),
         )
 

@@ -169,11 +169,28 @@ def test_an_output_that_is_a_file_is_bad_usage(
     assert "is a file" in capsys.readouterr().err
 
 
-def test_the_clip_on_the_command_line_may_be_bad(
+def test_a_bad_clip_on_the_command_line_ends_a_piped_conversation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert talk(monkeypatch, tmp_path / "out", ["/quit"], tmp_path / "no.mp4") == 0
-    assert "no such video" in capsys.readouterr().err
+    assert talk(monkeypatch, tmp_path / "out", ["the dog", "/quit"], tmp_path / "no.mp4") == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: no such video: ")
+    assert captured.err.count("\n") == 1, "nothing is asked about it"
+    assert captured.out == ""
+
+
+def test_a_clip_opened_twice_begins_anew_and_overwrites_nothing(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, segmenter: FakeSegmenter, capsys
+) -> None:
+    lines = ["the dog", f"/open {clip}", "/save kept", "and the one behind it?", "/quit"]
+    monkeypatch.chdir(tmp_path)
+    assert talk(monkeypatch, tmp_path / "out", lines, clip) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count("clip: 3 frame(s)") == 2
+    assert "nothing to save yet" in captured.err
+    # Nothing has been found since, so there is nothing that "it" could be.
+    assert segmenter.asked == ["the dog", "and the one behind it?"]
+    assert {path.name for path in (tmp_path / "out" / "clip").iterdir()} == {"0", "1"}
 
 
 def test_commands_with_nothing_or_nonsense_to_take(

@@ -227,6 +227,16 @@ class TestPseudoTerminal:
         assert [turn["model"] for turn in kept["turns"]] == ["embedded", "embedded", "other"]
         assert (tmp_path / "out/chat/clip/1/shown_00003.png").exists()
 
+    def test_a_bad_clip_on_the_command_line_is_said_and_another_can_be_opened(
+        self, clip: Path, start, tmp_path: Path
+    ) -> None:
+        child = start(str(tmp_path / "nope.mp4"))
+        child.expect("error: no such video")
+        child.expect(READY)
+        child.send(f"/open {clip}\r")
+        child.expect("clip: 5 frame")
+        self.leave(child)
+
     def test_ctrl_c_stops_the_answer_and_not_the_program(self, clip: Path, start) -> None:
         child = start(str(clip), "--pictures", "none")
         child.expect(READY)

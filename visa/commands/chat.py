@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from visa.commands.output import complain, prepare_output, speak_any_language
+from visa.commands.output import BAD_USAGE, DONE, INTERRUPTED, complain, prepare_output, speak_any_language
 from visa.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from visa.commands.chat_input import Lines
 
 DEFAULT_OUTPUT = "out/chat"
-DONE, BAD_USAGE, INTERRUPTED = 0, 2, 130
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line without the program's name; None takes the process's own.
 
     Returns:
-        0; 2 when the output folder cannot be used; 130 when a piped conversation was interrupted twice.
+        0; 2 when the output folder cannot be used, or the clip of a piped conversation; 130 when a piped
+        conversation was interrupted twice.
     """
     speak_any_language()
     options = build_parser().parse_args(arguments)
@@ -94,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def converse(chat: Chat, lines: Lines, clip: str | None = None) -> int:
     """Take lines until they end; an interrupt drops the line, or the answer in work, no more.
 
-    A pipe knows no Ctrl-D: there, two interrupts with nothing answered between them leave.
+    A pipe knows no Ctrl-D: there, two interrupts with nothing answered between them leave, and so does a
+    first clip that cannot be opened.
 
     Args:
         chat: who takes them.
@@ -109,7 +110,8 @@ def converse(chat: Chat, lines: Lines, clip: str | None = None) -> int:
         try:
             if clip is not None:
                 path, clip = clip, None
-                chat.open(path)
+                if not chat.open(path) and not lines.is_interactive:
+                    return BAD_USAGE  # nobody is there to open another, and every question would fail
             text = lines.read()
             if text is None or any(chat.take(line) for line in text.splitlines()):
                 return DONE

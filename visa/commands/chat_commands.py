@@ -123,9 +123,10 @@ class Chat:
         self._session.look_anew()
         self._screen.note(f"stopped; {hint}")
 
-    def open(self, clip: str | Path) -> None:
-        """Open a clip; if that fails, say so and keep the one there was."""
+    def open(self, clip: str | Path) -> bool:
+        """Open a clip; if that fails, say so and keep the one there was. Whether a clip is open then."""
         self._guarded(lambda: self._open(Path(clip)))
+        return self._session.has_clip
 
     def _open_typed(self, argument: str) -> None:
         if not argument:

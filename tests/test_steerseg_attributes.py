@@ -60,7 +60,7 @@ def test_the_reason_is_kept():
 
 
 @pytest.mark.parametrize(
-    "reply, phrases",
+    ("reply", "phrases"),
     [
         ('{"attributes": ["灰白色", "在左边", "小"], "reason": "唯一的猫"}', ("灰白色", "在左边", "小")),
         ('{"attributes": "灰白色、在左边，小"}', ("灰白色", "在左边", "小")),
@@ -124,11 +124,14 @@ def test_at_most_so_many_are_used():
 
 def test_what_the_model_is_asked():
     asked = attribute_question('the {cat} "Tom"')
-    assert 'the {cat} "Tom"' in asked and '{"attributes": [' in asked
+    assert 'the {cat} "Tom"' in asked
+    assert '{"attributes": [' in asked
     plain = grounding_question("the cat?", Attributes())
-    assert plain.startswith("the cat?\n") and "ttributes" not in plain
+    assert plain.startswith("the cat?\n")
+    assert "ttributes" not in plain
     steered = grounding_question("the cat?", Attributes(CAT, "never shown"))
-    assert "Attributes: gray and white; on the left; small." in steered and "never shown" not in steered
+    assert "Attributes: gray and white; on the left; small." in steered
+    assert "never shown" not in steered
 
 
 class Model:
@@ -148,10 +151,12 @@ def test_the_model_is_asked_once_and_the_reply_kept_as_json(tmp_path):
     first = find_attributes(model, "the cat", ASKED, **where)
     assert first.phrases == CAT
     again = find_attributes(Model("never"), "the cat", ASKED, **where)
-    assert again == first and len(model.asked) == 1
+    assert again == first
+    assert len(model.asked) == 1
     (file,) = (tmp_path / "attributes").iterdir()
     kept = json.loads(file.read_text(encoding="utf-8"))
-    assert kept["question"] == "the cat" and kept["answers"] == [CAT_JSON]
+    assert kept["question"] == "the cat"
+    assert kept["answers"] == [CAT_JSON]
 
     other = Model('{"attributes": ["other"]}')
     for changed in ({"video": "other"}, {"model": "other"}):
@@ -179,14 +184,17 @@ def test_no_json_is_logged_and_nothing_is_lost(tmp_path, caplog):
     where = {"cache": AnswerCache(tmp_path), "video": "hash", "model": "tiny"}
     with caplog.at_level(logging.WARNING):
         assert find_attributes(Model("It is a cat."), "the cat", ASKED, **where) == Attributes()
-    assert len(caplog.records) == 1 and "It is a cat." in caplog.text
+    assert len(caplog.records) == 1
+    assert "It is a cat." in caplog.text
 
 
 def test_not_asked_where_the_preset_does_not_want_it(tmp_path):
     model = Model(CAT_JSON)
     silent = AttributeSettings(ask=False, max_new_tokens=1, at_most=1)
     found = find_attributes(model, "the cat", silent, cache=AnswerCache(tmp_path), video="h", model="m")
-    assert found == Attributes() and not model.asked and not list(tmp_path.iterdir())
+    assert found == Attributes()
+    assert not model.asked
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("wrong", [{"max_new_tokens": 0}, {"at_most": 0}])

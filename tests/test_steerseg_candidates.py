@@ -29,7 +29,8 @@ class ThingsOfColour:
         return FrameFeatures(embedding, (), (2 * HEIGHT, 2 * WIDTH), (HEIGHT, WIDTH))
 
     def decode(self, features, prompt, *, multimask=False) -> MaskPrediction:
-        assert isinstance(prompt, PointPrompt) and (prompt.labels == 1).all()
+        assert isinstance(prompt, PointPrompt)
+        assert (prompt.labels == 1).all()
         self.asked.append((prompt.points[:, 0].tolist(), multimask))
         numbers = features.embedding[0, 0]
         logits, iou = [], []
@@ -63,7 +64,8 @@ def test_sam_is_asked_at_the_centres_of_cells():
     # Cells are 8 x 8 pixels of the video, 16 x 16 of SAM's input; (x, y).
     assert sam.asked == [([[88.0, 24.0], [24.0, 8.0]], False)]
     assert [seed.peak.col for seed in seeds] == [5, 1]
-    assert np.array_equal(seeds[0].mask, things()[0] == 2) and np.array_equal(seeds[1].mask, things()[0] == 1)
+    assert np.array_equal(seeds[0].mask, things()[0] == 2)
+    assert np.array_equal(seeds[1].mask, things()[0] == 1)
     assert seeds[0].strength == pytest.approx(1.8)
 
 
@@ -87,7 +89,8 @@ def test_a_point_on_nothing_is_no_seed():
 def test_which_of_sams_three_masks_are_taken():
     peak = [Peak(0, 1, 1, 1.0)]
     (best,), sam = seeds_at(peak, masks="best")
-    assert sam.asked[0][1] and best.quality == pytest.approx(0.9)
+    assert sam.asked[0][1]
+    assert best.quality == pytest.approx(0.9)
     assert np.array_equal(best.mask, things()[0] == 1)
     whole, part = seeds_at(peak, masks="all", suppression_iou=0.9)[0]
     assert whole.mask.sum() > part.mask.sum() > 0
@@ -146,7 +149,8 @@ def test_a_tracklet_that_vanishes_stays_with_its_seed():
     for sees in ([1], [], [0]):
         (candidate,) = grown([only], Carry(sees))
         assert np.array_equal(candidate.masks[1], only.mask)
-        assert candidate.masks[0].any() == (sees == [0]) and not candidate.masks[2].any()
+        assert candidate.masks[0].any() == (sees == [0])
+        assert not candidate.masks[2].any()
 
 
 def test_a_tracklet_that_vanishes_does_not_cover_the_same_thing_later():
@@ -156,7 +160,8 @@ def test_a_tracklet_that_vanishes_does_not_cover_the_same_thing_later():
 
 def test_overlap_of_nothing_is_nothing():
     nothing = np.zeros((2, 3), bool)
-    assert mask_iou(nothing, nothing) == 0 and mask_iou(nothing, ~nothing) == 0
+    assert mask_iou(nothing, nothing) == 0
+    assert mask_iou(nothing, ~nothing) == 0
     assert mask_iou(~nothing, ~nothing) == 1
 
 

@@ -1,4 +1,4 @@
-"""Attention maps of two granularities, and the one they become: alignment, scales, and maps that tell nothing."""
+"""Attention maps of two granularities and the one they become: alignment, scales, maps that tell nothing."""
 
 import logging
 
@@ -74,11 +74,11 @@ def test_each_keyframe_gets_the_step_that_shows_it(keyframes, per_step):
 
 
 @pytest.mark.parametrize(
-    "grid, video_grid", [((6, 10), (3, 5)), ((10, 6), (5, 3)), ((7, 3), (4, 2)), ((5, 5), (5, 5))]
+    ("grid", "video_grid"), [((6, 10), (3, 5)), ((10, 6), (5, 3)), ((7, 3), (4, 2)), ((5, 5), (5, 5))]
 )
 @pytest.mark.parametrize("keyframes", [1, 4, 5])
 def test_a_thing_at_one_place_stays_there_in_the_joint_map(grid, video_grid, keyframes):
-    """Landscape, portrait and square; even and odd numbers of keyframes; the thing moves from corner to corner."""
+    """Landscape, portrait and square, even and odd numbers of keyframes; the thing moves between corners."""
     shows = tuple(tuple(range(k, min(k + 2, keyframes))) for k in range(0, keyframes, 2))
     frame, video = torch.zeros(keyframes, *grid), torch.zeros(len(shows), *video_grid)
     for step, seen in enumerate(shows):
@@ -105,8 +105,10 @@ def test_weights_decide_between_the_streams():
 
 def test_scales_are_each_frames_own_and_the_videos():
     refined = refine(some_maps(), SETTINGS)
-    assert refined.frame.amax((1, 2)).tolist() == [1] * 5 and refined.frame.amin((1, 2)).tolist() == [0] * 5
-    assert refined.video.max() == 1 and refined.video.min() == 0
+    assert refined.frame.amax((1, 2)).tolist() == [1] * 5
+    assert refined.frame.amin((1, 2)).tolist() == [0] * 5
+    assert refined.video.max() == 1
+    assert refined.video.min() == 0
     assert (refined.video.amax((1, 2)) < 1).any()
     assert fuse(refined, SETTINGS).max() == 1
 
@@ -132,7 +134,8 @@ def test_a_broken_frame_is_left_out_and_the_others_stay(broken):
     maps = some_maps()
     maps.frame[2, 1, 1] = broken
     refined = refine(maps, SETTINGS)
-    assert refined.frame.isfinite().all() and not refined.frame[2].any()
+    assert refined.frame.isfinite().all()
+    assert not refined.frame[2].any()
     assert refined.frame[1].max() == 1
     assert fuse(refined, SETTINGS).isfinite().all()
 
@@ -142,7 +145,8 @@ def test_a_stream_that_tells_nothing_is_left_out_and_logged(caplog):
     blind = AttentionMaps(maps.frame, torch.full_like(maps.video, torch.nan), maps.shows)
     with caplog.at_level(logging.WARNING):
         joint = fuse(refine(blind, SETTINGS), SETTINGS)
-    assert "video stream" in caplog.text and "frame stream" not in caplog.text
+    assert "video stream" in caplog.text
+    assert "frame stream" not in caplog.text
     assert joint.max() == 1
     both_blind = AttentionMaps(torch.zeros_like(maps.frame), blind.video, maps.shows)
     assert not fuse(refine(both_blind, SETTINGS), SETTINGS).any()
@@ -158,8 +162,10 @@ def test_blurring_spreads_evenly():
     spot = torch.zeros(1, 9, 9)
     spot[0, 4, 4] = 1
     out = blur(spot, 3, 1.0)
-    assert out.sum() == pytest.approx(1) and (out[0] > 0).sum() == 9
-    assert torch.allclose(out, out.transpose(1, 2)) and torch.allclose(out, out.flip(1))
+    assert out.sum() == pytest.approx(1)
+    assert (out[0] > 0).sum() == 9
+    assert torch.allclose(out, out.transpose(1, 2))
+    assert torch.allclose(out, out.flip(1))
 
 
 @pytest.mark.parametrize(

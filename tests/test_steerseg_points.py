@@ -79,7 +79,8 @@ def test_nothing_stands_out_of_a_flat_or_broken_map(maps):
 def test_what_holds_of_all_peaks(seed, threshold, radius, per_frame, grid):
     maps = torch.rand(3, *grid, generator=torch.Generator().manual_seed(seed))
     found = find_peaks(maps, PointSettings(threshold, radius, per_frame))
-    assert found and found[0].value == maps.max()
+    assert found
+    assert found[0].value == maps.max()
     assert [peak.value for peak in found] == sorted((peak.value for peak in found), reverse=True)
     for peak in found:
         assert peak.value == maps[peak.keyframe, peak.row, peak.col]

@@ -1,4 +1,4 @@
-"""Which tracklet the attention means: correlation, several objects, nothing at all, and the rule to compare with."""
+"""Which tracklet the attention means: correlation, several objects, nothing at all, and arg-max beside it."""
 
 import numpy as np
 import pytest
@@ -113,7 +113,8 @@ def test_what_agrees_with_nothing_is_not_there():
     tracklets = [box(0, 0), box(48, 28)]
     noise = AttentionMaps(torch.rand(5, 6, 10), torch.rand(3, 3, 5), SHOWS)
     result = verdict(tracklets, noise, absent_below=0.5)
-    assert result.winners == () and result.score == max(result.scores) < 0.5
+    assert result.winners == ()
+    assert result.score == max(result.scores) < 0.5
     assert verdict(tracklets, noise, absent_below=None).winners != ()
     flat = AttentionMaps(torch.zeros(5, 6, 10), torch.zeros(3, 3, 5), SHOWS)
     assert verdict(tracklets, flat).winners == ()
@@ -132,7 +133,9 @@ def test_argmax_takes_what_lies_under_the_highest_cell():
 def test_cells_are_covered_by_the_share_of_their_pixels(grid, seed):
     masks = np.random.default_rng(seed).random((2, 37, 53)) < 0.4
     covered = cover(masks, grid)
-    assert covered.shape == (2, *grid) and covered.min() >= 0 and covered.max() <= 1
+    assert covered.shape == (2, *grid)
+    assert covered.min() >= 0
+    assert covered.max() <= 1
     if 37 % grid[0] == 0 and 53 % grid[1] == 0:
         assert covered.mean((1, 2)).tolist() == pytest.approx(masks.mean((1, 2)), abs=1e-6)
     assert cover(np.ones_like(masks), grid).min() == 1

@@ -1,9 +1,9 @@
 """One question to the model before it is looked at: what tells the thing from others like it.
 
 SteerSeg's frozen model gets the expression and the sampled frames and returns attributes (colour, position,
-motion) and reasons; the attributes are added to the prompt, the reasons are not used. The wording is ours. What
-a model says is rarely exactly JSON, so reading it is tolerant: what cannot be read gives no attributes, and
-the system goes on without.
+motion) and reasons; the attributes are added to the prompt, the reasons are not used. The wording is ours.
+What a model says is rarely exactly JSON, so reading it is tolerant: what cannot be read gives no attributes,
+and the system goes on without.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _ASK = (
     "These are frames of one video, in order of time.\n"
     'Somebody asks for: "{expression}"\n'
     "Decide which thing in the video is meant. Then describe it so that nobody takes another one for it: its "
-    "colour or texture, where in the picture it is, and its size or how it moves. Say only what can be seen, at "
-    "most five words each.\n"
+    "colour or texture, where in the picture it is, and its size or how it moves. Say only what can be seen, "
+    "at most five words each.\n"
     "Reply with one JSON object and nothing else:\n"
     '{{"attributes": ["...", "...", "..."], "reason": "why this one, in one sentence"}}'
 )

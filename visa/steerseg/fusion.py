@@ -1,7 +1,7 @@
 """Two attention maps become one: smoothed, each on its own scale, laid over each other.
 
-SteerSeg shows that both granularities are refined and joined; how, its sources do not say. The steps are those
-of its closest relative, DecAF (arXiv 2510.19592), without the contrast with the background.
+SteerSeg shows that both granularities are refined and joined; how, its sources do not say. The steps are
+those of its closest relative, DecAF (arXiv 2510.19592), without the contrast with the background.
 
 Shapes: K keyframes, t steps of the video stream, h w cells of the frame stream, h' w' of the video stream.
 """
@@ -116,7 +116,7 @@ def min_max(maps: Tensor, *, each_frame: bool) -> Tensor:
 
 
 def spread(video: Tensor, shows: Sequence[Sequence[int]], num_keyframes: int) -> Tensor:
-    """Maps of steps float [t, h', w'] as maps of keyframes [K, h', w']: each has that of the step showing it."""
+    """Maps of steps float [t, h', w'] as maps of keyframes [K, h', w'], each that of the step it is in."""
     step_of = {keyframe: step for step, keyframes in enumerate(shows) for keyframe in keyframes}
     return video[[step_of[keyframe] for keyframe in range(num_keyframes)]]
 

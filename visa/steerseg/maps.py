@@ -63,7 +63,7 @@ def span_maps(rollout: Tensor, spans: Sequence[FrameSpan]) -> Tensor:
 
 
 def keyframes_shown(spans: Sequence[FrameSpan], num_keyframes: int) -> tuple[tuple[int, ...], ...]:
-    """Which keyframes each span shows; padding of an odd number of frames, or a last frame twice, is left out.
+    """Which keyframes each span shows; padding of an odd number of frames is left out.
 
     Args:
         spans: of the sequence that holds all K keyframes, in order of time.

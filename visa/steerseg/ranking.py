@@ -125,7 +125,7 @@ def consistency(masks: np.ndarray, refined: AttentionMaps, frame_weight: float) 
 
 
 def highest_under(masks: np.ndarray, joint: Tensor) -> float:
-    """The highest attention [0, 1] under a tracklet bool [K, H, W]; cells count as far as they are covered."""
+    """The highest attention [0, 1] under a tracklet bool [K, H, W]; cells count as far as it covers them."""
     return float((joint.cpu() * cover(masks, tuple(joint.shape[1:]))).max())
 
 

@@ -124,7 +124,7 @@ def test_what_fails_is_named_and_the_rest_goes_on(revos, knowing, tmp_path, caps
     assert run(revos, tmp_path / "out") == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(errors) == 2
-    assert "question '1': cannot be answered" in errors[0]
+    assert f"{names[1][1]!r} ({names[1][0]}/1): cannot be answered" in errors[0]
     assert last.name in errors[1]
     assert "expected a frame" in errors[1]
     assert knowing.asked == [item for item in names if item[0] != last.name]

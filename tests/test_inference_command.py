@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,10 @@ class FakeSegmenter:
         self.asked: list[str] = []
         self.videos: list[object] = []
         self.fail: BaseException | None = None
+
+    def segment_each(self, video, questions: list[str], *, progress=None) -> Iterator[Tracklet]:
+        for question in questions:
+            yield self.segment(video, question, progress=progress)
 
     def segment(self, video, question: str, *, progress=None) -> Tracklet:
         self.asked.append(question)
@@ -66,6 +71,10 @@ def clip(tmp_path: Path) -> Path:
 def run(clip: Path, output: Path, *questions: str) -> int:
     queries = [part for question in questions for part in ("--query", question)]
     return inference.main(["--video", str(clip), *queries, "--output", str(output)])
+
+
+def summary_in(output: Path) -> dict:
+    return json.loads((output / "results.json").read_text(encoding="utf-8"))
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -234,8 +243,7 @@ def test_a_model_that_does_not_load(
     ("failure", "code"),
     [
         (InputError("cannot read\nframe 3"), 1),
-        (OSError(28, "No space left on device"), 1),
-        (DownloadError("no network"), 1),
+        (RuntimeError("out of memory"), 1),
         (KeyboardInterrupt(), 130),
     ],
 )
@@ -250,13 +258,83 @@ def test_what_is_done_is_kept_when_a_later_question_fails(
     segmenter.fail = failure
     assert run(clip, tmp_path / "out", "the dog", "fail here", "the cat") == code
     line = one_line(capsys)
-    assert "my clip" in line
-    assert "1 question(s) answered before are kept" in line
+    stopped = code == 130
+    assert ("run the same command to go on" if stopped else "my clip.mp4, 'fail here' (my clip/1): ") in line
     assert (tmp_path / "out" / "my clip" / "0" / "result.json").exists()
-    summary = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert summary["done"] is False
-    assert len(summary["videos"][0]["results"]) == 1
-    assert summary["videos"][0]["error"]
+    entry = summary_in(tmp_path / "out")["videos"][0]
+    assert [one["number"] for one in entry["results"]] == ([0] if stopped else [0, 2])
+    assert [one["question"] for one in entry.get("failed", [])] == ([] if stopped else ["fail here"])
+    assert summary_in(tmp_path / "out")["done"] is not stopped
+
+    segmenter.fail, segmenter.asked = None, []
+    assert run(clip, tmp_path / "out", "the dog", "fail here", "the cat") == 0
+    assert segmenter.asked == (["fail here", "the cat"] if stopped else ["fail here"])
+    assert len(summary_in(tmp_path / "out")["videos"][0]["results"]) == 3
+
+
+def test_asked_again_it_tells_what_it_knows_and_loses_nothing(
+    clip: Path, tmp_path: Path, segmenter: FakeSegmenter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    assert run(clip, output, "the dog", "the bus") == 0
+    first = (output / "results.json").read_bytes()
+    segmenter.asked.clear()
+    capsys.readouterr()
+    assert run(clip, output, "the dog", "the bus") == 0
+    assert segmenter.asked == []
+    assert (output / "results.json").read_bytes() == first
+    told = capsys.readouterr()
+    assert "Here: the dog. (answered before)" in told.out
+    assert "not found: There is none. (answered before)" in told.out
+    assert str(output / "my clip" / "1" / "contact_sheet.png") in told.out
+    assert "loading" not in told.err
+
+    # Another clip's answers come to stand beside them.
+    assert run(write_clip(tmp_path / "other.mp4", 3), output, "the dog") == 0
+    names = [entry["video"] for entry in summary_in(output)["videos"]]
+    assert names == ["other", "my clip"]
+
+    # Another question of the same number takes the place of the one before, and that is said.
+    capsys.readouterr()
+    assert run(clip, output, "the cat") == 0
+    assert "the answer to 'the dog' is replaced by that to 'the cat'" in capsys.readouterr().err
+    assert [one["question"] for one in summary_in(output)["videos"][0]["results"]] == ["the cat"]
+
+    # So does another clip of the same name.
+    write_clip(clip, 6)
+    assert run(clip, output, "the cat") == 0
+    assert "about another video, or about this one as it was" in capsys.readouterr().err
+    assert (output / "my clip" / "0" / "00005.png").exists()
+
+
+def test_another_models_answers_are_not_mixed_in(
+    clip: Path, tmp_path: Path, segmenter: FakeSegmenter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(clip, tmp_path / "out", "the dog") == 0
+    capsys.readouterr()
+    arguments = ["--video", str(clip), "--query", "the dog", "--output", str(tmp_path / "out")]
+    assert inference.main([*arguments, "--model", "other"]) == 2
+    assert "holds predictions of model 'embedded' and not 'other'" in one_line(capsys)
+
+
+def test_a_full_disk_keeps_what_is_done(
+    clip: Path,
+    tmp_path: Path,
+    segmenter: FakeSegmenter,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    save = Tracklet.save
+
+    def full(self: Tracklet, folder: Path) -> Path:
+        if self.question == "the cat":
+            raise OSError(28, "No space left on device")
+        return save(self, folder)
+
+    monkeypatch.setattr(Tracklet, "save", full)
+    assert run(clip, tmp_path / "out", "the dog", "the cat") == 1
+    assert "No space left on device; what is done is kept" in one_line(capsys)
+    assert len(summary_in(tmp_path / "out")["videos"][0]["results"]) == 1
 
 
 def test_the_progress_bars_follow_the_stages(capsys: pytest.CaptureFixture[str]) -> None:

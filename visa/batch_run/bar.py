@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from visa.batch_run.ranks import Rank
-from visa.batch_run.task import VideoTask
+from visa.batch_run.task import Ask, VideoTask
 from visa.commands.output import complain, warn
 from visa.commands.progress import STAGES
 
@@ -71,10 +72,10 @@ class RunBar:
             self._part = max(self._part, min(1.0, done / total))
         self._show()
 
-    def answered(self, tracklet: Tracklet) -> None:
-        """A question is answered and kept."""
+    def answered(self, ask: Ask, tracklet: Tracklet, folder: Path) -> None:
+        """A question is answered and kept in a folder."""
         self._questions_done += 1
-        self._frames_done += len(tracklet.masks)
+        self._frames_done += tracklet.video.num_frames
         self._next_question()
 
     def passed_over(self) -> None:

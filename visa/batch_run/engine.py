@@ -60,16 +60,25 @@ class BatchRun:
         output: the folder for the results; it must be there.
         write: writes an answer into a folder.
         rank: this process among the run's.
+        bar: what shows a person how it goes, made for a rank; see `RunBar` for its methods.
 
     Attributes:
         started: when, by the file system's clock.
     """
 
-    def __init__(self, tasks: Sequence[VideoTask], output: Path, write: Write, rank: Rank) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[VideoTask],
+        output: Path,
+        write: Write,
+        rank: Rank,
+        bar: Callable[[Rank], Any] = RunBar,
+    ) -> None:
         self.tasks = tuple(tasks)
         self.output = output
         self.rank = rank
         self._write = write
+        self._bar = bar
         self.unwritable: dict[str, str] = {}  # videos whose folder cannot be made, and why
         self._settled: set[str] = set()
         with tempfile.TemporaryFile(dir=output) as file:  # the clock of the file system counts
@@ -97,7 +106,7 @@ class BatchRun:
         own = shares[self.rank.index]
         others = [task for share in shares if share is not own for task in share]
         others.sort(key=lambda task: (-task.work, task.name))
-        with RunBar(self.rank) as bar:
+        with self._bar(self.rank) as bar:
             for task in own:
                 manifest = Manifest.read(self.output, task)
                 bar.expect(task, len(manifest.waiting(task)))
@@ -145,6 +154,8 @@ class BatchRun:
             for ask in manifest.waiting(task):
                 manifest.adopt(ask, self.output)
         with self._writing(manifest.folder):
+            for line in manifest.replaced_by(task):
+                bar.warn(f"{manifest.folder}: {line}")
             manifest.begin(task)
         if not manifest.waiting(task):
             return
@@ -159,8 +170,8 @@ class BatchRun:
         with self._writing(manifest.folder):
             manifest.write()
 
-    def save(self, manifest: Manifest, ask: Ask, tracklet: Tracklet) -> None:
-        """Keep an answer, all of it or nothing."""
+    def save(self, manifest: Manifest, ask: Ask, tracklet: Tracklet) -> Path:
+        """Keep an answer, all of it or nothing; its folder."""
         folder = manifest.folder / ask.key
         partial = folder.with_name(f".{folder.name}.part")
         result = {
@@ -184,6 +195,7 @@ class BatchRun:
         manifest.failed.pop(ask.key, None)
         with self._writing(folder):
             manifest.write()
+        return folder
 
     @contextmanager
     def _writing(self, place: Path) -> Iterator[None]:
@@ -253,10 +265,10 @@ class _Asking:
                 if tracklet is None:
                     raise ValueError(f"expected {len(asks)} answers from the system, got {done}")
                 self._pass_on_warnings()
-                self._run.save(self._manifest, ask, tracklet)
+                folder = self._run.save(self._manifest, ask, tracklet)
                 done += 1
                 self._same_failures = 0
-                self._bar.answered(tracklet)
+                self._bar.answered(ask, tracklet, folder)
         except OutputError:
             raise
         except FAULTS as error:
@@ -270,7 +282,8 @@ class _Asking:
         self._same_failures = self._same_failures + 1 if same else 1
         failed[ask.key] = {"question": ask.text, "error": words}
         self._pass_on_warnings()
-        self._bar.complain(f"{self._task.source}, question {ask.key!r}: {words}")
+        place = f"{self._task.name}/{ask.key}"
+        self._bar.complain(f"{self._task.source}, {ask.named!r} ({place}): {words}")
         self._bar.passed_over()
 
     def _pass_on_warnings(self) -> None:

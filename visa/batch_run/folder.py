@@ -86,6 +86,30 @@ def folder_tasks(
     return tasks, warnings
 
 
+def clip_task(path: str | Path, video: Video, queries: Sequence[str]) -> VideoTask:
+    """What is to be done for one clip that is open already.
+
+    Args:
+        path: where it lies.
+        video: the clip.
+        queries: the questions about it.
+    """
+    path = Path(path)
+    name = _output_names([path.resolve() if path.is_dir() else path])
+    return VideoTask(
+        name=next(iter(name.values())),
+        source=spoken(path),
+        # Half a character, as a terminal may pass it on, could not be written to any file.
+        asks=tuple(
+            Ask(str(number), query.encode("utf-8", "replace").decode("utf-8"))
+            for number, query in enumerate(queries)
+        ),
+        open=lambda: video,
+        num_frames=len(video),
+        fingerprint=_fingerprint(path),
+    )
+
+
 def spoken(path: Path | str) -> str:
     """A path as text that any file can hold: bytes that are no UTF-8 are escaped."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

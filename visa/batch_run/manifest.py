@@ -88,6 +88,18 @@ class Manifest:
         self.error, self.failed = "", {}
         self.write()
 
+    def replaced_by(self, task: VideoTask) -> list[str]:
+        """What earlier answers the run is about to replace, one line each; to be asked before `begin`."""
+        is_new = task.fingerprint and not self.written
+        if is_new and any((self.folder / ask.key / RESULT_NAME).exists() for ask in task.asks):
+            return ["its answers are about another video, or about this one as it was, and are replaced"]
+        earlier = ((self.answered.get(ask.key), ask) for ask in task.asks)
+        return [
+            f"the answer to {entry.get('asked')!r} is replaced by that to {ask.text!r}"
+            for entry, ask in earlier
+            if isinstance(entry, dict) and entry.get("asked") != ask.text
+        ]
+
     def tidy(self) -> None:
         """Remove what a killed process left half written."""
         (self.folder / f".{MANIFEST_NAME}.part").unlink(missing_ok=True)

@@ -60,7 +60,7 @@ def _without_doubles(pairs: list[tuple[str, Any]], path: str | Path) -> dict[str
 def _checked(questions: Any, where: str) -> list[str]:
     if not isinstance(questions, list):
         raise InputError(f"{where}: expected a list of questions, got {_kind(questions)}")
-    for number, question in enumerate(questions):
+    for number, question in enumerate(questions, start=1):
         if not isinstance(question, str):
             raise InputError(f"{where}, question {number}: expected words, got {_kind(question)}")
         try:

@@ -15,7 +15,7 @@ from typing import Any
 
 from visa.batch_run.engine import BatchRun
 from visa.batch_run.locks import lock
-from visa.batch_run.manifest import Manifest
+from visa.batch_run.manifest import RESULT_NAME, Manifest
 from visa.commands.output import write_json
 from visa.errors import InputError
 
@@ -30,16 +30,21 @@ class Outcome:
     """How a run stands.
 
     Attributes:
-        entries: the videos as `results.json` has them.
-        num_questions: all that were to be asked.
+        entries: the run's videos as `results.json` has them.
+        num_asked: for each of them, how many questions were to be asked.
         settled: nothing is left for any rank to do.
         speaks: this process is the one to tell it.
     """
 
     entries: tuple[dict[str, Any], ...]
-    num_questions: int
+    num_asked: tuple[int, ...]
     settled: bool
     speaks: bool
+
+    @property
+    def num_questions(self) -> int:
+        """All that were to be asked."""
+        return sum(self.num_asked)
 
     @property
     def num_answered(self) -> int:
@@ -101,11 +106,26 @@ def write_summary(run: BatchRun, model: str) -> Outcome:
             if failed := [{"number": key, **value} for key, value in manifest.failed.items()]:
                 entry["failed"] = failed
             entries.append(entry)
-        summary = {"model": model, "done": settled, "videos": entries}
+        summary = {"model": model, "done": settled, "videos": [*entries, *_others(path, entries)]}
         said = settled and run.rank.count > 1 and _was_said(path, summary, run.started)
         write_json(path, summary)
-    num_questions = sum(len(task.asks) for task in run.tasks)
-    return Outcome(tuple(entries), num_questions, settled, not said and (settled or run.rank.count == 1))
+    num_asked = tuple(len(task.asks) for task in run.tasks)
+    return Outcome(tuple(entries), num_asked, settled, not said and (settled or run.rank.count == 1))
+
+
+def _others(path: Path, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the summary told before of videos that are not this run's, as far as their answers are there."""
+    names = {entry["video"] for entry in entries}
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))["videos"]
+        return [
+            entry
+            for entry in before
+            if entry["video"] not in names
+            and any((path.parent / one["folder"] / RESULT_NAME).is_file() for one in entry["results"])
+        ]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
 
 
 def _was_said(path: Path, summary: dict[str, Any], since: float) -> bool:
@@ -117,32 +137,35 @@ def _was_said(path: Path, summary: dict[str, Any], since: float) -> bool:
 
 
 def print_table(outcome: Outcome) -> None:
-    """One line per video on stdout; of very many, those that failed and the first others."""
+    """One line per video on stdout; of very many, those that failed and the first others.
+
+    Failed are the questions that were put in vain, and all of a video that cannot be worked on.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    entries = outcome.entries
-    if len(entries) > MAX_ROWS:
-        bad = [entry for entry in entries if _remark(entry)]
-        entries = [*bad, *(entry for entry in entries if not _remark(entry))][:MAX_ROWS]
+    rows = list(zip(outcome.entries, outcome.num_asked, strict=True))
+    if len(rows) > MAX_ROWS:
+        rows = sorted(rows, key=lambda row: not _remark(row[0]))[:MAX_ROWS]
     table = Table(box=None, pad_edge=False, header_style="")
     table.add_column("video", overflow="fold")
     for name in ("answered", "found", "not found", "failed"):
         table.add_column(name, justify="right")
     table.add_column("remark", overflow="fold")
-    for entry in entries:
+    for entry, num_asked in rows:
         found = sum(result["found"] for result in entry["results"])
         answered = len(entry["results"])
-        numbers = (answered, found, answered - found, len(entry.get("failed", ())))
+        failed = num_asked - answered if entry.get("error") else len(entry.get("failed", ()))
+        numbers = (answered, found, answered - found, failed)
         name, remark = (Text(" ".join(text.split())) for text in (entry["video"], _remark(entry)))
         table.add_row(name, *map(str, numbers), remark)
     width = max(MIN_TABLE_WIDTH, shutil.get_terminal_size().columns)
     Console(file=sys.stdout, width=width, highlight=False).print(table)
-    if len(entries) < len(outcome.entries):
-        print(f"... and {len(outcome.entries) - len(entries)} more")
+    if len(rows) < len(outcome.entries):
+        print(f"... and {len(outcome.entries) - len(rows)} more")
 
 
 def _remark(entry: dict[str, Any]) -> str:
-    failed = [f"{one['number']}: {one['error']}" for one in entry.get("failed", ())[:1]]
+    failed = [f"{one['question']!r}: {one['error']}" for one in entry.get("failed", ())[:1]]
     return "; ".join([*filter(None, [entry.get("error")]), *failed, *entry["warnings"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ from visa.questions import clean_question
 
 if TYPE_CHECKING:
     from visa.video import Video
+
+MAX_NAMED = 80
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,11 @@ class Ask:
             InputError: it is empty or too long.
         """
         return clean_question(self.text)
+
+    @property
+    def named(self) -> str:
+        """The text as messages name it, short."""
+        return textwrap.shorten(self.text, MAX_NAMED, placeholder=" ...") or self.text[:MAX_NAMED]
 
 
 @dataclass(frozen=True)

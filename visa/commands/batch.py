@@ -11,13 +11,19 @@ from visa.commands.output import BAD_USAGE, DONE, FAILED, INTERRUPTED, complain,
 from visa.errors import DownloadError, InputError
 
 
-def work_through(run: BatchRun, model: str, load: Callable[[str], Any]) -> tuple[int, Outcome | None]:
+def work_through(
+    run: BatchRun,
+    model: str,
+    load: Callable[[str], Any],
+    tell: Callable[[Outcome], None] = print_table,
+) -> tuple[int, Outcome | None]:
     """Do what is left of a run.
 
     Args:
         run: the run.
         model: what to load.
         load: loads it; called only if something is left to do.
+        tell: tells a person how it ended, before the last line.
 
     Returns:
         The exit code, and how the run stands; None where that is not known. A rank that is ready while others
@@ -41,10 +47,12 @@ def work_through(run: BatchRun, model: str, load: Callable[[str], Any]) -> tuple
     except KeyboardInterrupt:
         complain("interrupted; run the same command to go on")
         code = INTERRUPTED
-    return _sum_up(run, model, code)
+    return _sum_up(run, model, code, tell)
 
 
-def _sum_up(run: BatchRun, model: str, code: int) -> tuple[int, Outcome | None]:
+def _sum_up(
+    run: BatchRun, model: str, code: int, tell: Callable[[Outcome], None]
+) -> tuple[int, Outcome | None]:
     try:
         outcome = write_summary(run, model)
     except OSError as error:
@@ -53,7 +61,7 @@ def _sum_up(run: BatchRun, model: str, code: int) -> tuple[int, Outcome | None]:
     counts = f"{outcome.num_answered} of {outcome.num_questions} questions answered"
     who = f"rank {run.rank.index} of {run.rank.count}"
     if outcome.speaks:
-        print_table(outcome)
+        tell(outcome)
         print(f"{run.output / SUMMARY_NAME}: {counts}", flush=True)
         return code or (FAILED if outcome.failed else DONE), outcome
     if outcome.settled:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from visa.commands import inference
+from visa.commands.output import DONE, FAILED
 from visa.errors import DownloadError
 
 CLIP = "bigbuckbunny.mp4"
@@ -25,10 +26,10 @@ def main() -> int:
         clip = fetch(CLIP)
     except DownloadError as error:
         print(f"error: {error}", file=sys.stderr)
-        return inference.FAILED
+        return FAILED
     queries = [part for question in QUESTIONS for part in ("--query", question)]
     code = inference.main(["--video", str(clip), *queries, "--output", str(OUTPUT)])
-    if code == inference.DONE:
+    if code == DONE:
         print("\nLook at:")
         for number in range(len(QUESTIONS)):
             folder = OUTPUT / clip.stem / str(number)

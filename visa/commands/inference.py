@@ -1,11 +1,12 @@
 """Answer questions about one video, a folder of them, or a data set: what `python inference.py` does.
 
-    python inference.py --video clip.mp4 --query "which one could fly?" --output out
-    python inference.py --video-folder DIR --queries FILE.json --output out       # `folder_run`
-    python inference.py --dataset revos --root ROOT --output out [--evaluate]     # `dataset_run`
+    python inference.py --video clip.mp4 --query "which one could fly?" --output out   # `clip_run`
+    python inference.py --video-folder DIR --queries FILE.json --output out            # `folder_run`
+    python inference.py --dataset revos --root ROOT --output out [--evaluate]          # `dataset_run`
 
-Each answer goes to `<output>/<video's stem>/<question's number>/` as soon as it is there, and
-`<output>/results.json` is brought up to date with it, so an interrupted run keeps what is done.
+All work on one engine (`visa/batch_run`): each answer goes to `<output>/<video's stem>/<question's number>/`
+as soon as it is there, the same command goes on where an earlier one stopped, and `<output>/results.json`
+sums up what the folder holds.
 """
 
 from __future__ import annotations
@@ -13,27 +14,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from visa.commands.output import (
-    BAD_USAGE,
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    complain,
-    prepare_output,
-    reason,
-    speak_any_language,
-    warn,
-    write_json,
-)
-from visa.errors import DownloadError, InputError
-from visa.questions import clean_question
-
-if TYPE_CHECKING:
-    from visa.tracklet import Tracklet
-    from visa.video import Video
+from visa.commands.output import speak_any_language
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -42,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="inference.py",
         description="Answer questions about a video with words and with masks of what was asked for.",
         epilog="Exit codes: 0 done, 1 a video failed (it is named, the others are done), 2 bad usage. "
-        "Started again, a run over a folder or a data set goes on where it stopped; under torchrun, "
+        "Started again, a run goes on where it stopped; under torchrun, "
         "deepspeed or srun the processes share its videos.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
@@ -103,25 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from visa.commands.folder_run import run_folder
 
         return run_folder(options, _load)
-    try:
-        # All that can be wrong with the input is found before the model, which takes long, is loaded.
-        questions = [clean_question(question) for question in options.query]
-        from visa.video import Video
+    from visa.commands.clip_run import run_clip
 
-        video = Video.open(options.video)
-        output = prepare_output(options.output)
-        prepare_output(output / video.name)
-        segmenter = _load(options.model)
-    except InputError as error:
-        complain(error)
-        return BAD_USAGE
-    except (DownloadError, OSError) as error:
-        complain(error)
-        return FAILED
-    except KeyboardInterrupt:
-        complain("interrupted")
-        return INTERRUPTED
-    return _Run(segmenter, video, options, output).answer(questions)
+    return run_clip(options, _load)
 
 
 def _refuse_mixtures(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -153,85 +119,3 @@ def _load(model: str):
 
     print(f"loading {model} ...", file=sys.stderr)
     return visa.load(model)
-
-
-class _Run:
-    """The questions of one video, answered in turn; `results.json` is always true of what is saved."""
-
-    def __init__(self, segmenter: Any, video: Video, options: argparse.Namespace, output: Path) -> None:
-        self._segmenter = segmenter
-        self._video = video
-        self._cutout = options.cutout
-        self._output = output
-        self._entry: dict[str, Any] = {
-            "video": video.name,
-            "path": str(options.video),
-            "warnings": [],
-            "results": [],
-        }
-        self._summary = {"model": str(options.model), "done": False, "videos": [self._entry]}
-
-    def answer(self, questions: list[str]) -> int:
-        """Answer and save; returns the exit code."""
-        try:
-            self._pass_on_warnings()
-            write_json(self._output / "results.json", self._summary)
-            for number, question in enumerate(questions):
-                self._answer_one(number, question, len(questions))
-            self._summary["done"] = True
-            write_json(self._output / "results.json", self._summary)
-        except (InputError, DownloadError) as error:
-            return self._fail(str(error))
-        except OSError as error:
-            return self._fail(f"{error.filename or self._output}: {reason(error)}")
-        except KeyboardInterrupt:
-            self._fail("interrupted")
-            return INTERRUPTED
-        print(f"{self._output / 'results.json'}")
-        return DONE
-
-    def _answer_one(self, number: int, question: str, num_questions: int) -> None:
-        from visa.batch_run.folder import write_tracklet
-        from visa.commands.progress import StageBars
-
-        print(f"[{number + 1}/{num_questions}] {question}", flush=True)
-        # The same Video goes in each time, so that the segmenter can keep what it has seen of it; each answer
-        # is saved before the next question is begun.
-        with StageBars() as bars:
-            tracklet = self._segmenter.segment(self._video, question, progress=bars)
-        folder = self._output / self._video.name / str(number)
-        print("  saving ...", file=sys.stderr, flush=True)
-        write_tracklet(folder, tracklet, cutout=self._cutout)
-        self._pass_on_warnings()
-        self._entry["results"].append(_summary_of(tracklet, number, folder.relative_to(self._output)))
-        write_json(self._output / "results.json", self._summary)
-        verdict = tracklet.answer if tracklet.found else f"not found: {tracklet.answer}"
-        print(f"  {verdict}\n  {folder / 'contact_sheet.png'}", flush=True)
-
-    def _pass_on_warnings(self) -> None:
-        """Print and keep new warnings: some damage shows only as frames are read."""
-        for line in self._video.warnings[len(self._entry["warnings"]) :]:
-            warn(f"{self._entry['path']}: {line}")
-            self._entry["warnings"].append(line)
-
-    def _fail(self, message: str) -> int:
-        num_done = len(self._entry["results"])
-        complain(f"{self._video.name}: {message} ({num_done} question(s) answered before are kept)")
-        self._entry["error"] = message
-        try:
-            write_json(self._output / "results.json", self._summary)
-        except OSError as error:
-            complain(f"cannot write {self._output / 'results.json'}: {reason(error)}")
-        return FAILED
-
-
-def _summary_of(tracklet: Tracklet, number: int, folder: Path) -> dict[str, Any]:
-    return {
-        "number": number,
-        "question": tracklet.question,
-        "answer": tracklet.answer,
-        "found": bool(tracklet.found),
-        "score": float(tracklet.score),
-        "target_frame": -1 if tracklet.target_frame is None else int(tracklet.target_frame),
-        "folder": folder.as_posix(),
-    }

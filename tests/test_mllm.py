@@ -32,7 +32,7 @@ def test_generated_states_equal_teacher_forced_ones():
         (position,) = packed.layout.seg_states(1, "predicting")
         turn = packed.layout.turns[1]
         ids = packed.ids[turn.question[0] - len(mllm.packer.words("\n")) : position + 1]
-        step = mllm._decoder()(
+        step = mllm.decoder(
             inputs_embeds=mllm.embed(ids)[None], past_key_values=reading.cache, use_cache=True
         )
         assert torch.allclose(step.last_hidden_state[0, -1], hidden[position], atol=1e-5)
@@ -54,7 +54,7 @@ def force(mllm, token_id):
     direction = torch.zeros(32)
     direction[0] = 1.0
     with torch.no_grad():
-        mllm._decoder().norm.weight.zero_()
+        mllm.decoder.norm.weight.zero_()
         table = mllm.language.get_output_embeddings().weight
         mllm.language.lm_head.weight = torch.nn.Parameter(table.detach().clone())
         mllm.seg_output.zero_()

@@ -16,6 +16,8 @@ from transformers import DynamicCache
 from model.mllm.cells import CellProjector, ClassifierTower, FrameCells, class_words, grid_for, pool_cells
 from model.mllm.grounding import Grounding, GroundingHead
 from model.mllm.packing import SEG_TOKEN, FrameSlot, PackedBatch, Packer
+from model.steering.attention_rows import recorded_attention
+from model.steering.rollout import RolloutSettings, rollout_row
 
 
 @dataclass(frozen=True)
@@ -193,32 +195,73 @@ class MLLM(nn.Module):
         reluctance = language_share * (others - logits[:, self.refusal_id]) + presence_logits
         return torch.where(refusal.bool(), (others - reluctance)[:, None], logits)
 
-    def _decoder(self) -> nn.Module:
+    @property
+    def decoder(self) -> nn.Module:
         """The LM's trunk, under peft's wrapping or not."""
         model = getattr(self.language, "base_model", self.language)
         model = getattr(model, "model", model)
         return getattr(model, "model", model) if hasattr(model, "lm_head") else model
 
-    def forward(self, batch: PackedBatch, visual_tokens: Sequence[torch.Tensor]) -> torch.Tensor:
+    def embedded(
+        self,
+        batch: PackedBatch,
+        visual_tokens: Sequence[torch.Tensor],
+        soft_prompt: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """What the LM's trunk reads, float [B, L, D]; see `forward`."""
+        embeds = self.embed(batch.ids)
+        embeds = embeds.masked_scatter(
+            batch.visual[..., None], torch.cat(list(visual_tokens)).to(embeds.dtype)
+        )
+        room, given = int(batch.soft.sum()), 0 if soft_prompt is None else len(batch.ids) * len(soft_prompt)
+        if room != given:
+            raise ValueError(f"the sequences have room for {room} soft prompt tokens, not for {given}")
+        if soft_prompt is not None:
+            rows = soft_prompt.to(embeds.dtype).repeat(len(batch.ids), 1)
+            embeds = embeds.masked_scatter(batch.soft[..., None], rows)
+        return embeds
+
+    def forward(
+        self,
+        batch: PackedBatch,
+        visual_tokens: Sequence[torch.Tensor],
+        *,
+        soft_prompt: torch.Tensor | None = None,
+        return_attention: RolloutSettings | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Last hidden states (after the final norm) of packed sequences, teacher-forced.
 
         Args:
             batch: B sequences of L tokens.
             visual_tokens: for each sequence float [n, D] in the order of its visual positions.
+            soft_prompt: float [n, D] where the sequences have room for one.
+            return_attention: roll out attention so, of a single sequence (B = 1).
 
         Returns:
-            float [B, L, D].
+            float [B, L, D]; with ``return_attention`` also float32 [N, L]: what the last token before the
+            answer of each of the sequence's N turns drew from each token.
+
+        Raises:
+            ValueError: the soft prompt is not as long as the room for it, or attention of several sequences.
         """
-        embeds = self.embed(batch.ids)
-        embeds = embeds.masked_scatter(
-            batch.visual[..., None], torch.cat(list(visual_tokens)).to(embeds.dtype)
-        )
-        return self._decoder()(
-            inputs_embeds=embeds,
-            attention_mask=batch.visible,
-            position_ids=batch.position_ids,
-            use_cache=False,
-        ).last_hidden_state
+        embeds = self.embedded(batch, visual_tokens, soft_prompt)
+        layers = return_attention.layers(len(self.decoder.layers)) if return_attention else ()
+        with recorded_attention(self.decoder, layers) as attention:
+            hidden = self.decoder(
+                inputs_embeds=embeds,
+                attention_mask=batch.visible,
+                position_ids=batch.position_ids,
+                use_cache=False,
+            ).last_hidden_state
+        if return_attention is None:
+            return hidden
+        visual = batch.visual[0].nonzero()[:, 0]
+        rows = []
+        for turn in batch.layouts[0].turns:
+            start = turn.answer[0] - 1
+            own = batch.visible[0, 0, start].nonzero()[:, 0]
+            rows.append(rollout_row(attention, start, visual, return_attention, own))
+        return hidden, torch.stack(rows)
 
     @torch.inference_mode()
     def read(self, frames: Sequence[FrameCells], percents: Sequence[int]) -> Reading:
@@ -230,10 +273,10 @@ class MLLM(nn.Module):
         embeds = self.embed(packed.ids[: span.stop].to(self.device))[None]
         visual = packed.visual[: span.stop].to(self.device)
         embeds[0, visual] = tokens.to(embeds.dtype)
-        cache = DynamicCache(config=self._decoder().config)
-        hidden = self._decoder()(
-            inputs_embeds=embeds, past_key_values=cache, use_cache=True
-        ).last_hidden_state[0]
+        cache = DynamicCache(config=self.decoder.config)
+        hidden = self.decoder(inputs_embeds=embeds, past_key_values=cache, use_cache=True).last_hidden_state[
+            0
+        ]
         states = hidden[span.start : span.stop].float().unflatten(0, (span.rows, span.cols))
         keys = self.head.keys(states, cells.float(), words)
         return Reading(cache, span.stop, states, cells.float(), words, keys)
@@ -263,7 +306,7 @@ class MLLM(nn.Module):
         embeds, said, states, means, found_prob = self.embed(ids)[None], [], [], [], 0.0
         try:
             while len(said) < max_new_tokens:
-                state = self._decoder()(
+                state = self.decoder(
                     inputs_embeds=embeds, past_key_values=reading.cache, use_cache=True
                 ).last_hidden_state[0, -1]
                 logits = self.logits(state)
@@ -296,14 +339,15 @@ class MLLM(nn.Module):
                 reading.cache.crop(-surplus)
         width = self.seg_embedding.shape[0]
         return Answer(
-            text=self._text(said),
+            text=self.text(said),
             found=bool(states),
             found_prob=found_prob,
             seg_states=torch.stack(states) if states else torch.zeros(0, width, device=self.device),
             word_means=torch.stack(means) if means else torch.zeros(0, width, device=self.device),
         )
 
-    def _text(self, ids: Sequence[int]) -> str:
+    def text(self, ids: Sequence[int]) -> str:
+        """Token ids as words, the [SEG] token written out."""
         pieces, run = [], []
         for token in [*ids, self.seg_token_id]:
             if token == self.seg_token_id:

@@ -1,9 +1,9 @@
 """Text and visual tokens become one sequence, here and nowhere else.
 
 The frames come first, each behind its time as a percentage of the video, the target frame last; then the
-turn. Several turns about the same frames may be packed behind the one visual prefix: each sees the frames and
-itself but no other turn, so that a video is read once for all of its questions (and, in training, one
-forward pass serves them all).
+turn. A soft prompt may stand before the frames or behind them. Several turns about the same frames may be
+packed behind the one visual prefix: each sees the frames and itself but no other turn, so that a video is
+read once for all of its questions (and, in training, one forward pass serves them all).
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from model.mllm.layout import FrameSpan, TokenLayout, TurnSpan
+from model.steering.soft_prompt import SoftPlace
 
 IGNORE_INDEX = -100
 SEG_TOKEN = "[SEG]"
@@ -31,7 +32,7 @@ class PackedSequence:
     """One sequence of L tokens.
 
     ids: int64 [L]; visual positions hold 0 and are marked in ``visual``.
-    visual: bool [L].
+    visual: bool [L]. soft: bool [L], the soft prompt's positions, which hold 0 too.
     position_ids: int64 [L]; every turn counts on from the end of the prefix.
     segments: int64 [L]; 0 is the prefix, k the k-th turn.
     labels: int64 [L]; the token itself in answers (with their end token), IGNORE_INDEX elsewhere.
@@ -39,6 +40,7 @@ class PackedSequence:
 
     ids: torch.Tensor
     visual: torch.Tensor
+    soft: torch.Tensor
     position_ids: torch.Tensor
     segments: torch.Tensor
     labels: torch.Tensor
@@ -73,9 +75,20 @@ class Packer:
                 ids.extend(self.words(piece))
         return ids
 
-    def pack(self, frames: Sequence[FrameSlot], turns: Sequence[tuple[str, str | None]]) -> PackedSequence:
+    def pack(
+        self,
+        frames: Sequence[FrameSlot],
+        turns: Sequence[tuple[str, str | None]],
+        *,
+        soft: SoftPlace | None = None,
+        target: bool = True,
+    ) -> PackedSequence:
         """Pack the frames (target frame last) and (question, answer) turns; an answer of None is left to
         generate.
+
+        Args:
+            soft: room for a soft prompt.
+            target: False: the last frame is not called the target; it is one among others.
 
         Raises:
             ValueError: no frame or no turn.
@@ -85,10 +98,15 @@ class Packer:
                 f"packing needs at least one frame and one turn, got {len(frames)} and {len(turns)}"
             )
         ids: list[int] = [self.start_id, *self.words("user\n")]
+        soft_span = range(0)
+        if soft is not None and soft.position == "before_vision":
+            soft_span = range(len(ids), len(ids) + soft.n)
+            ids += [0] * soft.n
         visual = [False] * len(ids)
         spans = []
         for index, slot in enumerate(frames):
-            label = f"{slot.percent}%:" if index < len(frames) - 1 else f"target {slot.percent}%:"
+            is_target = target and index == len(frames) - 1
+            label = f"target {slot.percent}%:" if is_target else f"{slot.percent}%:"
             marker = self.words(label)
             ids += marker
             visual += [False] * len(marker)
@@ -96,6 +114,10 @@ class Packer:
             count = slot.rows * slot.cols
             ids += [0] * count
             visual += [True] * count
+        if soft is not None and soft.position == "before_text":
+            soft_span = range(len(ids), len(ids) + soft.n)
+            ids += [0] * soft.n
+            visual += [False] * soft.n
         prefix = len(ids)
         positions, segments = list(range(prefix)), [0] * prefix
         labels = [IGNORE_INDEX] * prefix
@@ -126,6 +148,7 @@ class Packer:
         return PackedSequence(
             ids=torch.tensor(ids),
             visual=torch.tensor(visual),
+            soft=torch.tensor([place in soft_span for place in range(len(ids))]),
             position_ids=torch.tensor(positions),
             segments=torch.tensor(segments),
             labels=torch.tensor(labels),
@@ -137,7 +160,7 @@ class Packer:
 class PackedBatch:
     """B sequences padded on the right to L tokens.
 
-    ids, position_ids, labels: int64 [B, L]; visual: bool [B, L];
+    ids, position_ids, labels: int64 [B, L]; visual, soft: bool [B, L];
     visible: bool [B, 1, L, L], True where the query position (third axis) may look at the key position.
     """
 
@@ -145,12 +168,13 @@ class PackedBatch:
     position_ids: torch.Tensor
     labels: torch.Tensor
     visual: torch.Tensor
+    soft: torch.Tensor
     visible: torch.Tensor
     layouts: tuple[TokenLayout, ...]
 
     def to(self, device: torch.device) -> "PackedBatch":
         """The same on another device."""
-        names = ("ids", "position_ids", "labels", "visual", "visible")
+        names = ("ids", "position_ids", "labels", "visual", "soft", "visible")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
@@ -173,6 +197,7 @@ def collate(sequences: Sequence[PackedSequence]) -> PackedBatch:
         position_ids=padded("position_ids", 0),
         labels=padded("labels", IGNORE_INDEX),
         visual=padded("visual", 0).bool(),
+        soft=padded("soft", 0).bool(),
         visible=visible[:, None],
         layouts=tuple(sequence.layout for sequence in sequences),
     )

@@ -107,6 +107,9 @@ def recorded_attention(decoder: nn.Module, layers: Sequence[int]) -> Iterator[At
         ValueError: the decoder has no such layers; in the forward pass: several sequences at once, tokens
             read earlier (a filled cache), or attention of a sort that cannot be repeated here.
     """
+    if not layers:
+        yield AttentionRecord()
+        return
     attentions = [getattr(layer, "self_attn", None) for layer in decoder.layers]
     if not all(0 <= index < len(attentions) and attentions[index] is not None for index in layers):
         raise ValueError(f"attention of layers {list(layers)} is not to be had in {len(attentions)} layers")

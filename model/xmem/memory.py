@@ -293,7 +293,10 @@ class Memory:
         self._joined = None
         tokens = key.shape[-2] * key.shape[-1]
         self.tokens_per_frame = tokens
-        values = [group.permute(2, 0, 1) for group in value[0].flatten(2).split(self.group_sizes)]
+        # Laid out alike however many groups there are: sums are taken in the order in which numbers lie.
+        values = [
+            group.permute(2, 0, 1).contiguous() for group in value[0].flatten(2).split(self.group_sizes)
+        ]
         valid = [torch.ones(tokens, dtype=torch.bool, device=key.device) for _ in values]
         kept_selection = _rows(selection).float() if self.config.enable_long_term else None
         newest = Tokens.fresh(

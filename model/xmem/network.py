@@ -7,13 +7,14 @@ Shapes: B batch, N objects, C channels, H W pixels (multiples of 16), h w the gr
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from model.xmem.blocks import FeatureFusion, SensoryReinforcer, SensoryUpdater, UpsampleBlock
-from model.xmem.contests import Contests, aggregate, sum_of_others
+from model.xmem.contests import aggregate, sum_of_others
 from model.xmem.resnet import BasicBlock, Norm, ResNetKeyTrunk, residual_stage
 
 
@@ -36,18 +37,32 @@ class FrameKey:
     f4: Tensor
 
 
-@dataclass(frozen=True)
 class FrameParts:
     """What the decoder makes of a frame's maps before it knows any object: two fifths of its work on one.
 
-    Attributes:
-        fusion: the frame's part of the fusion at stride 16, two float [B, C, h, w]; or its map itself.
-        skip8, skip4: what the two upsampling blocks add, float [B, C_i, ...] at strides 8 and 4.
+    Each is made when it is first needed, and serves whoever segments this frame after that.
     """
 
-    fusion: tuple[Tensor, Tensor] | Tensor
-    skip8: Tensor
-    skip4: Tensor
+    def __init__(self, decoder: "Decoder", frame: FrameKey) -> None:
+        self._decoder, self._frame = decoder, frame
+
+    def fusion(self, num_objects: int) -> tuple[Tensor, Tensor] | Tensor:
+        """The frame's part of the fusion at stride 16, two float [B, C, h, w]; for one object its map."""
+        return self._fusion if num_objects > 1 else self._frame.f16
+
+    @cached_property
+    def _fusion(self) -> tuple[Tensor, Tensor]:
+        return self._decoder.fuser.frame_part(self._frame.f16)
+
+    @cached_property
+    def skip8(self) -> Tensor:
+        """What the first upsampling block adds, float [B, C, ...] at stride 8."""
+        return self._decoder.up_16_8.skip_conv(self._frame.f8)
+
+    @cached_property
+    def skip4(self) -> Tensor:
+        """What the second one adds, at stride 4."""
+        return self._decoder.up_8_4.skip_conv(self._frame.f4)
 
 
 class KeyProjection(nn.Module):
@@ -125,19 +140,14 @@ class Decoder(nn.Module):
         self.up_8_4 = UpsampleBlock(frame_channels[2], widths[1], widths[2])
         self.pred = nn.Conv2d(widths[2], 1, 3, padding=1)
 
-    def frame_parts(self, frame: FrameKey, shared: bool = True) -> FrameParts:
-        """What ``forward`` needs of a frame, whatever the objects; ``shared`` where they are several."""
-        fusion = self.fuser.frame_part(frame.f16) if shared else frame.f16
-        return FrameParts(fusion, self.up_16_8.skip_conv(frame.f8), self.up_8_4.skip_conv(frame.f4))
-
     def forward(
         self, frame: FrameKey | FrameParts, readout: Tensor, sensory: Tensor, update_sensory: bool
     ) -> tuple[Tensor, Tensor]:
         """Returns mask_logits per object at full size, float32 [B, N, H, W], and the sensory state."""
         shape = readout.shape[:2]
-        parts = self.frame_parts(frame, shape[1] > 1) if isinstance(frame, FrameKey) else frame
+        parts = FrameParts(self, frame) if isinstance(frame, FrameKey) else frame
         readout, state = readout.flatten(0, 1), sensory.flatten(0, 1)
-        g16 = self.fuser(parts.fusion, torch.cat([readout, state.to(readout.dtype)], 1))
+        g16 = self.fuser(parts.fusion(shape[1]), torch.cat([readout, state.to(readout.dtype)], 1))
         g8 = self.up_16_8(parts.skip8, g16)
         g4 = self.up_8_4(parts.skip4, g8)
         mask_logits = self.pred(functional.relu(g4))
@@ -207,7 +217,7 @@ class XMem(nn.Module):
 
     def frame_parts(self, frame: FrameKey) -> FrameParts:
         """What ``segment`` needs of a frame, for when it is segmented more than once."""
-        return self.decoder.frame_parts(frame)
+        return FrameParts(self.decoder, frame)
 
     def encode_value(
         self,
@@ -216,7 +226,6 @@ class XMem(nn.Module):
         sensory: Tensor,
         mask_probs: Tensor,
         deep_update: bool = True,
-        contests: Contests = None,
     ) -> tuple[Tensor, Tensor]:
         """What memory keeps of each object.
 
@@ -226,12 +235,11 @@ class XMem(nn.Module):
             sensory: float [B, N, hidden_dim, h, w].
             mask_probs: float [B, N, H, W] in [0, 1], aggregated, without the background.
             deep_update: also renew the sensory state.
-            contests: how many objects compete (``model/xmem/contests.py``).
 
         Returns:
             value, float [B, N, value_dim, h, w], and the sensory state (unchanged without ``deep_update``).
         """
-        others = sum_of_others(mask_probs, contests)
+        others = sum_of_others(mask_probs)
         return self.value_encoder(image, f16, sensory, mask_probs, others, deep_update)
 
     def segment(
@@ -240,7 +248,6 @@ class XMem(nn.Module):
         readout: Tensor,
         sensory: Tensor,
         update_sensory: bool = True,
-        contests: Contests = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Masks of the objects from what memory says of them.
 
@@ -249,12 +256,10 @@ class XMem(nn.Module):
             readout: float [B, N, value_dim, h, w].
             sensory: float [B, N, hidden_dim, h, w].
             update_sensory: also renew the sensory state.
-            contests: how many objects compete (``model/xmem/contests.py``).
 
         Returns:
-            mask_logits and mask_probs, float32 [B, K + N, H, W], the background first in each of K contests;
-            and the sensory state.
+            mask_logits and mask_probs, float32 [B, 1 + N, H, W], the background first; and the sensory state.
         """
         object_logits, sensory = self.decoder(frame, readout, sensory, update_sensory)
-        mask_logits, mask_probs = aggregate(object_logits.float().sigmoid(), contests)
+        mask_logits, mask_probs = aggregate(object_logits.float().sigmoid())
         return mask_logits, mask_probs, sensory

@@ -25,8 +25,9 @@ class XMemTracker:
         network: in evaluation mode, on any device and in any dtype.
         config: how memory is kept.
         contests: numbers of objects that compete with one another but not with the rest, so that several
-            questions share keys, affinity and one batch and still come out as if tracked alone. All objects
-            enter in the first step then. None: all objects compete, and more may enter later.
+            questions share keys and affinity and still come out as if tracked alone, to the last bit: each
+            contest is a batch of its own, for what a batch rounds hangs on its size. All objects enter in
+            the first step then. None: all objects compete, and more may enter later.
 
     Raises:
         ValueError: a contest without objects.
@@ -110,8 +111,8 @@ class XMemTracker:
         mask_probs = None
         if self._time > 0 and (masks is None or len(given) < len(masks)):
             readout = self.memory.read(frame_key.key, frame_key.selection)
-            _, mask_probs, self.memory.sensory = self.network.segment(
-                frame_parts or frame_key, readout, self.memory.sensory, light_update, self.contests
+            mask_probs = self._segment(
+                frame_parts or self.network.frame_parts(frame_key), readout, light_update
             )
             if refine is not None:
                 refined = [refine(part) for part in per_contest(unpad(mask_probs[0], padding), self.contests)]
@@ -121,7 +122,8 @@ class XMemTracker:
             mask_probs = self._merge(masks, given, mask_probs)
             entering = len(masks) - self.memory.num_objects
             if entering:
-                self.memory.enter(entering, self.network.hidden_dim, frame_key.key)
+                for count in self.contests or [entering]:
+                    self.memory.enter(count, self.network.hidden_dim, frame_key.key)
         if memorise:
             self._memorise(image, frame_key, mask_probs, deep_update)
         return unpad(mask_probs[0], padding)
@@ -167,13 +169,28 @@ class XMemTracker:
             masks[filled] = predicted[filled] * outside[filled]
         return aggregate(masks[None], self.contests)[1]
 
+    def _segment(self, frame: FrameParts, readout: Tensor, light_update: bool) -> Tensor:
+        """mask_probs [1, K + N, H, W] by a batch for each contest; renews the sensory state."""
+        answers = [
+            self.network.segment(frame, *parts, light_update)
+            for parts in zip(self._split(readout), self._split(self.memory.sensory), strict=True)
+        ]
+        self.memory.sensory = torch.cat([sensory for _, _, sensory in answers], 1)
+        return torch.cat([mask_probs for _, mask_probs, _ in answers], 1)
+
     def _memorise(self, image: Tensor, frame_key: FrameKey, mask_probs: Tensor, deep_update: bool) -> None:
         object_probs = without_backgrounds(mask_probs, self.contests)
-        value, sensory = self.network.encode_value(
-            image, frame_key.f16, self.memory.sensory, object_probs, deep_update, self.contests
-        )
+        answers = [
+            self.network.encode_value(image, frame_key.f16, *parts, deep_update)
+            for parts in zip(self._split(self.memory.sensory), self._split(object_probs), strict=True)
+        ]
+        value = torch.cat([value for value, _ in answers], 1)
         self.memory.add(frame_key.key, frame_key.shrinkage, frame_key.selection, value)
         self._last_memory_time = self._time
         if deep_update:
-            self.memory.sensory = sensory
+            self.memory.sensory = torch.cat([sensory for _, sensory in answers], 1)
             self._last_deep_time = self._time
+
+    def _split(self, objects: Tensor) -> tuple[Tensor, ...]:
+        """float [1, N, ...] -> each contest's part of it."""
+        return objects.split(list(self.contests) if self.contests else objects.shape[1], 1)

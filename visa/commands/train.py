@@ -8,7 +8,6 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from visa.commands.output import complain
@@ -32,28 +31,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 done, 1 failed, 2 bad usage, 143 stopped by SIGTERM after saving."""
     options = build_parser().parse_intermixed_args(arguments)
     try:
-        from visa.training.engine.settings import is_engine_recipe, read_settings
-        from visa.training.recipe import open_recipe, read_recipe
-
-        if is_engine_recipe(open_recipe(options.config)):
-            return _train_published(read_settings(options.config, options.settings))
-        recipe = read_recipe(options.config, options.settings)
-        from visa.training.embedded import train_embedded
-
-        print(f"wrote {train_embedded(recipe)}")
+        return _train(options.config, options.settings)
     except InputError as error:
         complain(error)
         return BAD_USAGE
     except (DownloadError, OSError) as error:
         complain(error)
         return FAILED
-    return DONE
 
 
-def _train_published(settings: Any) -> int:
+def _train(config: str, overrides: Sequence[str]) -> int:
+    """A published system's recipe says what model it starts from; the other is the embedded one's."""
+    from visa.training.engine.settings import is_engine_recipe, read_settings
+    from visa.training.recipe import open_recipe
+
+    if is_engine_recipe(open_recipe(config)):
+        settings: Any = read_settings(config, overrides)
+        from visa.training.engine.run import train
+    else:
+        from visa.training.embedded_settings import read_embedded
+
+        settings = read_embedded(config, overrides)
+        from visa.training.embedded import train_embedded as train
     from visa.training.batches.faults import DataError
     from visa.training.engine.faults import TrainingError
-    from visa.training.engine.run import train
 
     # DeepSpeed tells every step of its own starting.
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
@@ -64,7 +65,7 @@ def _train_published(settings: Any) -> int:
         return FAILED
     if not outcome.finished:
         return STOPPED
-    if outcome.folder != Path(settings.out):
+    if outcome.folder is not None:
         print(f"wrote {outcome.folder}")
     return DONE
 

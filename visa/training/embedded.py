@@ -2,18 +2,16 @@
 
     python train_ds.py --config train/embedded
 
-Stages that are done are kept in the run's folder and not done again; a broken-off stage starts anew.
+Stages that are done are kept in the run's folder and not done again; one that was broken off goes on from its
+last checkpoint.
 """
 
 import shutil
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
-from dataset.synthetic.assets import AssetLibrary
 from dataset.synthetic.lexicon import Lexicon
 from dataset.synthetic.library import PUBLIC_FILES, open_library
 from model.mllm.mllm import MLLM
@@ -21,38 +19,179 @@ from model.sam import SamSegmenter, build_sam, fastest_encoder_dtype
 from visa.downloads import fetch
 from visa.errors import InputError
 from visa.loading import find_preset
-from visa.reasoner import build_mllm, load_glue, read_class_names
-from visa.training.examples import Example
-from visa.training.glue import GlueStage, train_stage
-from visa.training.glue_validation import validate_glue
-from visa.training.scene_cache import build_cache
+from visa.reasoner import build_mllm, load_glue, read_class_names, save_glue
+from visa.training.embedded_settings import EmbeddedSettings, GlueRunSettings
+from visa.training.engine.driver import put_weights
+from visa.training.engine.ranks import Ranks, join_ranks, leave_ranks
+from visa.training.engine.settings import plain
+from visa.training.engine.stage import Outcome, run_stage
+from visa.training.engine.task import trained_parameters
+from visa.training.engine.trainables import parameter_table
+from visa.training.glue import PARTS, GlueStep
+from visa.training.glue_batches import GlueBatches, open_glue_reader
+from visa.training.glue_validation import GlueScore, validate_glue
+from visa.training.scene_cache import build_cache, scene_path
 from visa.training.scene_examples import SceneExamples
 from visa.training.text_lessons import TextLessons
 from visa.training.tracker import TrackerRecipe, train_tracker
 from visa.training.tracker_clips import cache_clips
 from visa.training.word_maps import WordMaps
+from visa.training.word_table import WordTable
+
+GLUE, TRACKER = "glue.safetensors", "tracker.safetensors"
 
 
-def train_embedded(recipe: dict[str, Any]) -> Path:
-    """Run all stages that are not done yet; returns the folder with the weights."""
-    out = Path(recipe["out"])
+def train_embedded(settings: EmbeddedSettings, device: str | None = None) -> Outcome:
+    """Run all stages that are not done yet; the run's folder is in the end one that `visa.load` takes.
+
+    Args:
+        device: "cpu" or "cuda"; by default the GPU if there is one.
+
+    Raises:
+        InputError: settings, checkpoints or scenes are not as they should be.
+        TrainingError: the run cannot go on.
+    """
+    ranks = join_ranks(device)
+    try:
+        return _train(settings, ranks)
+    finally:
+        leave_ranks()
+
+
+def _train(settings: EmbeddedSettings, ranks: Ranks) -> Outcome:
+    out = Path(settings.out)
     out.mkdir(parents=True, exist_ok=True)
-    written, record = yaml.safe_dump(recipe, sort_keys=False), out / "recipe.yaml"
-    if record.exists() and record.read_text(encoding="utf-8") != written:
-        raise InputError(f"{record} has other settings: go on with those, or give another folder by out=...")
-    record.write_text(written, encoding="utf-8")
-    torch.manual_seed(recipe["seed"])
+    (out / "settings.yaml").write_text(yaml.safe_dump(plain(settings), sort_keys=False), encoding="utf-8")
+    glue = settings.start
+    if glue and not Path(glue).is_file():
+        raise InputError(f"start: there is no file {glue}")
+    film(settings, ranks)
+    for name, stage in settings.stages.items():
+        if not stage.steps:
+            continue
+        run, done = settings.run_settings(name, glue, ranks.count), out / f"{name}.safetensors"
+        if done.exists():
+            check_done(run)
+        elif not train_glue(run, settings, done, ranks):
+            return Outcome(False)
+        glue = str(done)
+    if ranks.is_first:
+        shutil.copyfile(glue, out / GLUE)
+        if not (out / TRACKER).exists():
+            make_tracker(settings, out / TRACKER, ranks.device)
+        make_loadable(out)
+    ranks.wait()
+    return Outcome(True, out if ranks.is_first else None)
+
+
+def check_done(run: GlueRunSettings) -> None:
+    """A stage that is done must have been done with the same settings.
+
+    Raises:
+        InputError: it was not.
+    """
+    record = Path(run.out) / "settings.yaml"
+    there = yaml.safe_load(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    ours = yaml.safe_load(yaml.safe_dump(plain(run)))
+    changed = [
+        f"{section} was {there.get(section)}, is {ours[section]}"
+        for section in ("seed", "model", "data", "trained", "loss", "optimiser")
+        if there.get(section) != ours[section]
+    ]
+    if changed:
+        raise InputError(f"{run.out} has other settings: {changed[0]}; give another folder by out=...")
+
+
+def train_glue(run: GlueRunSettings, settings: EmbeddedSettings, done: Path, ranks: Ranks) -> bool:
+    """Train one stage, all ranks together.
+
+    Args:
+        done: the glue that comes of it.
+
+    Returns:
+        False if SIGTERM came.
+    """
+    # New weights are to be the same on all ranks and in every start.
+    torch.manual_seed(settings.seed)
+    mllm, sam = build_untrained(ranks.device)
+    if run.model.start:
+        load_glue(Path(run.model.start), mllm, sam.sam.mask_decoder)
+    step = GlueStep(mllm, sam, run)
+    if ranks.is_first:
+        print(parameter_table(step.model, PARTS), flush=True)
+    lexicon, words = Lexicon(), WordTable.of(mllm)
+    scenes = None
+    if run.data.word_share < 1:
+        scenes = SceneExamples(settings.scene_folder, lexicon, hidden_features=run.data.hidden_features)
+    batches = GlueBatches(
+        WordMaps(words, mllm.feature_dim, lexicon),
+        scenes,
+        TextLessons(words.class_names, lexicon),
+        size=run.batch.videos,
+        word_share=run.data.word_share,
+        seed=(run.seed, list(settings.stages).index(run.data.stage)),
+    )
+
+    def validate(*_: object) -> GlueScore:
+        shares = validate_glue(
+            mllm,
+            sam,
+            settings.held_out_folder,
+            lexicon,
+            scenes=run.validation.scenes,
+            draw_masks=run.validation.masks,
+            ranks=ranks,
+        )
+        return GlueScore(shares)
+
+    reader = open_glue_reader(batches, settings.reading, ranks)
+    try:
+        end = run_stage(step, reader, run, ranks, validate=validate if scenes else None)
+    finally:
+        reader.close()
+    if end.finished and ranks.is_first:
+        put_weights(trained_parameters(step), end.state(settings.keep))
+        unfinished = done.with_name(f".{done.name}.part")
+        save_glue(unfinished, mllm, sam.sam.mask_decoder)
+        unfinished.rename(done)
+    ranks.wait()
+    return end.finished
+
+
+def film(settings: EmbeddedSettings, ranks: Ranks) -> None:
+    """Make the scenes that are asked for and not there yet, each rank some of them."""
+    wanted = [
+        (settings.held_out_folder, settings.scenes.held_out, "held-out"),
+        (settings.scene_folder, settings.scenes.count, "train"),
+    ]
+    missing = [
+        (folder, [seed for seed in range(count) if not scene_path(folder, seed).exists()], split)
+        for folder, count, split in wanted
+    ]
+    if any(seeds for _, seeds, _ in missing):
+        mllm, sam = build_untrained(ranks.device)
+        assets = open_library([fetch(name) for name in PUBLIC_FILES])
+        for folder, seeds, split in missing:
+            build_cache(folder, seeds[ranks.rank :: ranks.count], split, assets, mllm.tower, sam)
+    ranks.wait()
+
+
+def make_tracker(settings: EmbeddedSettings, path: Path, device: torch.device) -> None:
+    """Train the small XMem, or take the shipped one."""
+    wanted = settings.tracker
+    if not wanted.steps:
+        preset = find_preset("embedded")
+        shipped = yaml.safe_load(preset.read_text(encoding="utf-8"))["propagate"]["tracker"]
+        shutil.copyfile(preset.parent / shipped, path)
+        return
+    _, sam = build_untrained(device)
     assets = open_library([fetch(name) for name in PUBLIC_FILES])
-    mllm, sam = build_untrained()
-    train_glue(recipe, out, assets, mllm, sam)
-    if not (out / "tracker.safetensors").exists():
-        cache_clips(out / "clips", range(recipe["tracker"]["clips"]), assets, sam.sam)
-        settings = TrackerRecipe(steps=recipe["tracker"]["steps"], seed=recipe["seed"])
-        unfinished = out / "tracker.partial.safetensors"
-        train_tracker(out / "clips", unfinished, settings, out / "tracker.json")
-        unfinished.rename(out / "tracker.safetensors")
-    make_loadable(out)
-    return out
+    clips, unfinished = path.parent / "clips", path.with_name("tracker.partial.safetensors")
+    cache_clips(clips, range(wanted.clips), assets, sam.sam)
+    train_tracker(
+        clips, unfinished, TrackerRecipe(steps=wanted.steps, seed=settings.seed), path.parent / "tracker.json"
+    )
+    unfinished.rename(path)
 
 
 def make_loadable(out: Path) -> None:
@@ -72,37 +211,7 @@ def make_loadable(out: Path) -> None:
     (out / "preset.yaml").write_text(yaml.safe_dump(preset, sort_keys=False), encoding="utf-8")
 
 
-def train_glue(
-    recipe: dict[str, Any], out: Path, assets: AssetLibrary, mllm: MLLM, sam: SamSegmenter
-) -> None:
-    """Film the scenes, then teach words, then pictures; ``out/glue.safetensors`` is the result."""
-    scenes, held_out = out / "scenes", out / "held_out_scenes"
-    build_cache(held_out, range(recipe["held_out_scenes"]), "held-out", assets, mllm.tower, sam)
-    build_cache(scenes, range(recipe["scenes"]), "train", assets, mllm.tower, sam)
-    lexicon = Lexicon()
-    words, pictures = WordMaps(mllm, mllm.feature_dim, lexicon), SceneExamples(scenes, lexicon)
-    lessons = TextLessons(mllm, lexicon)
-
-    def draw_picture(rng: np.random.Generator) -> Example:
-        """A filmed scene, or now and then a faked frame, so that rare words are not forgotten."""
-        return (words if rng.random() < recipe["word_share"] else pictures).draw(rng)
-
-    def validate() -> dict[str, float]:
-        return validate_glue(mllm, sam, held_out, lexicon, draw_masks=True)
-
-    for name, draw, check in (("words", words.draw, None), ("pictures", draw_picture, validate)):
-        done = out / f"{name}.safetensors"
-        if not done.exists():
-            stage = GlueStage(**recipe[name], max_minutes=recipe["max_minutes"])
-            train_stage(
-                name, stage, mllm, sam, draw, out, seed=recipe["seed"], lesson=lessons.loss, validate=check
-            )
-            (out / "glue.safetensors").rename(done)
-        load_glue(done, mllm, sam.sam.mask_decoder)
-    shutil.copyfile(done, out / "glue.safetensors")
-
-
-def build_untrained() -> tuple[MLLM, SamSegmenter]:
+def build_untrained(device: torch.device) -> tuple[MLLM, SamSegmenter]:
     """The embedded system's MLLM and SAM with fresh glue, from the public parts its preset names."""
     path = find_preset("embedded")
     preset = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -110,7 +219,6 @@ def build_untrained() -> tuple[MLLM, SamSegmenter]:
     network = build_sam(segment["sam"], fetch(segment["weights"]))
     network.image_encoder.requires_grad_(False)
     network.prompt_encoder.requires_grad_(False)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     sam = SamSegmenter(network.to(device), pad_input=False, encoder_dtype=fastest_encoder_dtype(device))
     class_names = read_class_names(path.parent / reason["classes"])
     semantic = path.parent / reason["semantic"]

@@ -1,7 +1,7 @@
 """What a training step eats: an encoded frame (with reference frames), its objects, and turns about it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ class Example:
     object_masks: float [K, 256, 256] in [0, 1] over SAM's padded input, or [K, h, w] over the unpadded grid
     where there is no picture behind the example.
     input_size: (height, width) of SAM's unpadded input in pixels, or None where there is no picture.
+    name: says which one it is, for messages.
     """
 
     frames: tuple[FrameCells, ...]
@@ -42,15 +43,27 @@ class Example:
     object_masks: torch.Tensor
     input_size: tuple[int, int] | None
     turns: tuple[TaughtTurn, ...]
+    name: str = ""
 
-    def to(self, device: torch.device) -> "Example":
+    def to(self, device: torch.device | str) -> "Example":
         """The same on another device."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Example":
+        """For a copy to the GPU that does not wait."""
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Example":
+        """The same with every tensor changed."""
         return replace(
             self,
-            frames=tuple(cells.to(device) for cells in self.frames),
-            words=None if self.words is None else tuple(words.to(device) for words in self.words),
-            sam_features=self.sam_features.to(device),
-            object_masks=self.object_masks.to(device),
+            frames=tuple(
+                FrameCells(*(change(getattr(cells, field.name)) for field in fields(cells)))
+                for cells in self.frames
+            ),
+            words=None if self.words is None else tuple(map(change, self.words)),
+            sam_features=change(self.sam_features),
+            object_masks=change(self.object_masks),
         )
 
     def masks_on_grid(self) -> torch.Tensor:

@@ -1,160 +1,91 @@
-"""Trains the glue of the embedded system: first on frames faked from words, then on filmed scenes.
+"""The embedded system's glue as the training engine takes it: what is trained, and a micro-batch's losses."""
 
-    python train_ds.py --config train/embedded
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-Everything is seeded. Progress, losses and validation figures go to a CSV file beside the weights.
-"""
-
-import csv
-import math
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-
-import numpy as np
 import torch
-from tqdm import tqdm
+from torch import Tensor, nn
 
 from model.mllm.mllm import MLLM
 from model.sam.segmenter import SamSegmenter
-from visa.reasoner import save_glue
-from visa.training.examples import Example
-from visa.training.glue_step import LossWeights, glue_losses, weighted
+from visa.training.embedded_settings import GlueRunSettings
+from visa.training.engine.task import ParameterGroup
+from visa.training.glue_batches import GlueBatch
+from visa.training.glue_step import losses_of, read_examples
+from visa.training.text_lessons import lesson_loss
 
-WARM_UP = 40
+MASKS_PER_EXAMPLE = 3
+# Parts as the table at a run's start calls them, and how their parameters' names begin.
+PARTS = {
+    "language": ("mllm.language.",),
+    "vision_tower": ("mllm.tower.",),
+    "projector": ("mllm.projector.",),
+    "seg_token": ("mllm.seg_embedding", "mllm.seg_output"),
+    "seg_head": ("mllm.head.",),
+    "mask_decoder": ("mask_decoder.",),
+}
+# What nothing teaches but the masks that SAM draws.
+TAUGHT_BY_MASKS = "mllm.head.prompt."
+
+
+class GlueModel(nn.Module):
+    """The multi-frame MLLM and SAM's mask decoder: all that training can change, and what it is read with.
+
+    Args:
+        mllm: its language model frozen but for the adapters. sam: everything but its decoder frozen.
+    """
+
+    def __init__(self, mllm: MLLM, sam: SamSegmenter):
+        super().__init__()
+        self.mllm, self.mask_decoder = mllm, sam.sam.mask_decoder
 
 
 @dataclass(frozen=True)
-class GlueStage:
-    """One stage of training.
+class GlueResult:
+    """See `visa.training.engine.task.StepResult`."""
 
-    steps: optimiser steps. batch: examples a step. learning_rate: peak, after a linear warm-up; falls by
-        cosine to 5%.
-    decoder_from: share of the stage [0, 1] after which SAM's decoder learns too; 1 never.
-    decoder_rate: its learning rate relative to the others'.
-    """
-
-    steps: int
-    batch: int
-    learning_rate: float = 5e-4
-    decoder_from: float = 1.0
-    decoder_rate: float = 0.1
-    max_minutes: float = math.inf
-    weights: LossWeights = field(default_factory=LossWeights)
+    parts: Mapping[str, Tensor]
+    num_positions: int
 
 
-def train_stage(
-    name: str,
-    stage: GlueStage,
-    mllm: MLLM,
-    sam: SamSegmenter,
-    draw: Callable[[np.random.Generator], Example],
-    out: Path,
-    *,
-    seed: int = 0,
-    lesson: Callable[[np.random.Generator], torch.Tensor] | None = None,
-    validate: Callable[[], dict[str, float]] | None = None,
-    validate_every: int = 200,
-) -> None:
-    """Run one stage; the glue is saved into ``out`` at every validation and at the end.
+class GlueStep(nn.Module):
+    """See `visa.training.engine.task.Step`.
 
     Args:
-        draw: one example. lesson: the loss of one lesson without a picture, beside the examples of each step.
+        sam: draws masks from the stage's share ``trained.decoder_from`` on.
     """
-    rng = np.random.default_rng([seed, len(name)])
-    torch.manual_seed(seed)
-    glue = [parameter for parameter in mllm.parameters() if parameter.requires_grad]
-    decoder = list(sam.sam.mask_decoder.parameters())
-    optimiser = torch.optim.AdamW(
-        [{"params": glue, "share": 1.0}, {"params": decoder, "share": stage.decoder_rate}],
-        lr=stage.learning_rate,
-        betas=(0.9, 0.98),
-        weight_decay=0.01,
-    )
-    started = time.monotonic()
-    mllm.train()
-    with LossLog(out / f"{name}.csv") as log, tqdm(total=stage.steps, desc=name) as bar:
-        for step in range(stage.steps):
-            minutes = (time.monotonic() - started) / 60
-            # A time limit ends the stage early, with its learning rate already low.
-            progress = max(step / stage.steps, minutes / stage.max_minutes)
-            if progress >= 1:
-                break
-            for group in optimiser.param_groups:
-                group["lr"] = stage.learning_rate * group["share"] * schedule(step, progress)
-            drawing = progress >= stage.decoder_from
-            examples = [draw(rng) for _ in range(stage.batch)]
-            with torch.autocast(mllm.device.type, torch.bfloat16):
-                losses = glue_losses(mllm, examples, sam if drawing else None)
-                if lesson is not None:
-                    losses["meaning"] = lesson(rng)
-                loss = weighted(losses, stage.weights)
-            if not torch.isfinite(loss):
-                raise RuntimeError(f"the loss of step {step} is {loss.item()}; lower the learning rate")
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(glue, 1.0)
-            torch.nn.utils.clip_grad_norm_(decoder, 1.0)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-            log.add(
-                step, minutes, {key: value.item() for key, value in losses.items()} | {"loss": loss.item()}
-            )
-            bar.update()
-            bar.set_postfix(loss=f"{loss.item():.3f}")
-            if (step + 1) % validate_every == 0 or step + 1 == stage.steps:
-                if validate is not None:
-                    mllm.eval()
-                    figures = validate()
-                    mllm.train()
-                    log.add_validation(step, figures)
-                    tqdm.write(
-                        f"{name} step {step + 1}: " + "  ".join(f"{k} {v:.3f}" for k, v in figures.items())
-                    )
-                save_glue(out / "glue.safetensors", mllm, sam.sam.mask_decoder)
-    save_glue(out / "glue.safetensors", mllm, sam.sam.mask_decoder)
-    mllm.eval()
 
+    def __init__(self, mllm: MLLM, sam: SamSegmenter, settings: GlueRunSettings):
+        super().__init__()
+        self.model, self.sam, self.settings = GlueModel(mllm, sam), sam, settings
+        self.draws = False
+        self.model.mask_decoder.requires_grad_(settings.trained.decoder_from < 1)
 
-def schedule(step: int, progress: float) -> float:
-    """Learning rate relative to its peak: linear warm-up, then cosine to 5%."""
-    return min(1.0, (step + 1) / WARM_UP) * (0.05 + 0.95 * (1 + math.cos(math.pi * min(1.0, progress))) / 2)
+    def parameter_groups(self) -> Sequence[ParameterGroup]:
+        """See `Step`: what is taught from the start, what masks teach, and SAM's decoder."""
+        trained = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+        decoder = {n: p for n, p in trained.items() if n.startswith("mask_decoder.")}
+        prompts = {n: p for n, p in trained.items() if n.startswith(TAUGHT_BY_MASKS)}
+        others = {n: p for n, p in trained.items() if n not in decoder and n not in prompts}
+        late = self.settings.trained
+        groups = [
+            ParameterGroup(others),
+            ParameterGroup(prompts, begins=late.decoder_from),
+            ParameterGroup(decoder, rate=late.decoder_rate, begins=late.decoder_from),
+        ]
+        return [group for group in groups if group.parameters]
 
+    def begin(self, share: float) -> None:
+        """See `Step`."""
+        self.draws = share >= self.settings.trained.decoder_from
 
-class LossLog:
-    """Writes mean losses of every 20 steps, and validation figures, as rows ``step,minutes,name,value``."""
-
-    EVERY = 20
-
-    def __init__(self, path: Path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path, self._sums, self._counts = path, {}, {}
-
-    def __enter__(self):
-        self._file = self._path.open("w", newline="")
-        self._writer = csv.writer(self._file)
-        self._writer.writerow(["step", "minutes", "name", "value"])
-        self._minutes = 0.0
-        return self
-
-    def __exit__(self, *_):
-        self._file.close()
-
-    def add(self, step: int, minutes: float, losses: dict[str, float]) -> None:
-        """Add the losses of one step."""
-        self._minutes = minutes
-        for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-            self._counts[name] = self._counts.get(name, 0) + 1
-        if (step + 1) % self.EVERY == 0:
-            self._write(step, {name: self._sums[name] / self._counts[name] for name in self._sums})
-            self._sums, self._counts = {}, {}
-
-    def add_validation(self, step: int, figures: dict[str, float]) -> None:
-        """Add figures measured on scenes that training never sees."""
-        self._write(step, {f"validation {name}": value for name, value in figures.items()})
-
-    def _write(self, step: int, row: dict[str, float]) -> None:
-        for name, value in row.items():
-            self._writer.writerow([step + 1, f"{self._minutes:.2f}", name, f"{value:.4f}"])
-        self._file.flush()
+    def forward(self, batch: GlueBatch) -> GlueResult:
+        """Teacher-forced examples and a lesson."""
+        mllm, weights = self.model.mllm, self.settings.loss
+        low = self.settings.model.precision == "bf16"
+        with torch.autocast(mllm.device.type, torch.bfloat16, enabled=low):
+            read = read_examples(mllm, batch.examples)
+            losses = losses_of(mllm, read, self.sam if self.draws else None, MASKS_PER_EXAMPLE)
+            losses["meaning"] = lesson_loss(mllm, batch.lesson)
+            parts = {name: getattr(weights, name) * value for name, value in losses.items()}
+        return GlueResult(parts, read.batch.ids.numel())

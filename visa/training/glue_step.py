@@ -12,25 +12,9 @@ from model.mllm.packing import IGNORE_INDEX, PackedBatch, collate
 from model.prompt import EmbeddingPrompt
 from model.sam.segmenter import FrameFeatures, SamSegmenter
 from visa.mask_drawing import heat_to_mask_prompt
+from visa.training.embedded_settings import LossWeights
 from visa.training.examples import Example, TaughtTurn
 from visa.training.objective import cell_choice, mask_bce, mask_dice, object_choice, text_loss
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """What each part of the objective counts."""
-
-    text: float = 1.0
-    refusal: float = 1.0
-    presence: float = 1.0
-    look: float = 1.0
-    heat_bce: float = 1.0
-    heat_dice: float = 0.5
-    object_choice: float = 1.0
-    cell_choice: float = 0.3
-    meaning: float = 0.5
-    mask_bce: float = 2.0
-    mask_dice: float = 0.5
 
 
 def glue_losses(
@@ -42,6 +26,25 @@ def glue_losses(
         sam: draws masks too, through its decoder; None leaves the mask losses out.
         masks_per_example: turns of each example that are drawn.
     """
+    return losses_of(mllm, read_examples(mllm, examples), sam, masks_per_example)
+
+
+@dataclass(frozen=True)
+class ReadExamples:
+    """Examples that the language model has read.
+
+    batch: B packed sequences of L tokens. hidden: float [B, L, D].
+    projected: the target frame's cells and class words of each.
+    """
+
+    examples: Sequence[Example]
+    batch: PackedBatch
+    hidden: torch.Tensor
+    projected: Sequence[tuple[torch.Tensor, torch.Tensor]]
+
+
+def read_examples(mllm: MLLM, examples: Sequence[Example]) -> ReadExamples:
+    """Put examples with their answers through the language model, teacher-forced."""
     examples = [example.to(mllm.device) for example in examples]
     sequences, visual, projected = [], [], []
     for example in examples:
@@ -55,7 +58,14 @@ def glue_losses(
                 packed.labels[slice(*span.answer)] = IGNORE_INDEX
         sequences.append(packed)
     batch = collate(sequences).to(mllm.device)
-    hidden = mllm(batch, visual)
+    return ReadExamples(examples, batch, mllm(batch, visual), projected)
+
+
+def losses_of(
+    mllm: MLLM, read: ReadExamples, sam: SamSegmenter | None, masks_per_example: int
+) -> dict[str, torch.Tensor]:
+    """See `glue_losses`."""
+    examples, batch, hidden, projected = read.examples, read.batch, read.hidden, read.projected
     losses = _spoken_losses(mllm, batch, hidden, projected, examples)
     losses |= {name: [] for name in ("heat_bce", "heat_dice", "object_choice", "cell_choice")}
     losses |= {"mask_bce": [], "mask_dice": []}

@@ -4,6 +4,8 @@ A cached scene is one file: the cells of its frames, SAM's features of its targe
 there, and the scene's description, from which other questions can be asked every time it comes by.
 """
 
+import pickle
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
+from dataset.errors import DatasetError
 from dataset.synthetic.assets import AssetLibrary
 from dataset.synthetic.generate import VideoSpec, film
 from dataset.synthetic.scene import Scene
@@ -94,7 +97,12 @@ def _halved(cells: FrameCells) -> FrameCells:
 
 
 def build_cache(
-    folder: Path, seeds: range, split: str, assets: AssetLibrary, tower: ClassifierTower, sam: SamSegmenter
+    folder: Path,
+    seeds: Iterable[int],
+    split: str,
+    assets: AssetLibrary,
+    tower: ClassifierTower,
+    sam: SamSegmenter,
 ) -> None:
     """Encode the scenes that are not in ``folder`` yet; may be stopped and started again at any time."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,5 +118,12 @@ def scene_path(folder: Path, seed: int) -> Path:
 
 
 def load_scene(path: Path) -> CachedScene:
-    """Read a cached scene of our own making (a pickle: never one from somewhere else)."""
-    return torch.load(path, weights_only=False)
+    """Read a cached scene of our own making (a pickle: never one from somewhere else).
+
+    Raises:
+        DatasetError: there is none, or it is damaged.
+    """
+    try:
+        return torch.load(path, weights_only=False)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise DatasetError(f"{path} is no cached scene: {error}", "broken scene") from error

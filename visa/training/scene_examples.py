@@ -38,7 +38,8 @@ class SceneExamples:
     def draw(self, rng: np.random.Generator) -> Example:
         """A random scene with some of the questions one can ask about it."""
         while True:
-            example = self.example(load_scene(self.paths[rng.integers(len(self.paths))]), rng)
+            path = self.paths[rng.integers(len(self.paths))]
+            example = replace(self.example(load_scene(path), rng), name=f"scene {path.stem}")
             if example.turns:
                 return self._hidden(example, rng) if rng.random() < self.hidden_features else example
 

@@ -16,8 +16,8 @@ from dataset.synthetic.lexicon import Lexicon, is_held_out
 from dataset.synthetic.questions import ask
 from dataset.synthetic.scene import Scene, SceneObject
 from model.mllm.cells import NUM_KINDS, FrameCells
-from model.mllm.mllm import MLLM
 from visa.training.examples import Example, TaughtTurn, with_claims
+from visa.training.word_table import WordTable
 
 GRIDS = ((9, 15), (8, 15), (6, 18), (10, 10))
 FEATURE_NOISE = 0.5
@@ -35,14 +35,13 @@ class WordMaps:
     """Endless examples of faked frames.
 
     Args:
-        mllm: whose word embeddings the frames are made of.
+        words: whose embeddings the frames are made of.
         feature_dim: channels of the tower that the fake cells stand in for.
         lexicon: the dictionary; names held out from training are left out.
     """
 
-    def __init__(self, mllm: MLLM, feature_dim: int, lexicon: Lexicon):
-        self.mllm, self.feature_dim, self.lexicon = mllm, feature_dim, lexicon
-        self._embeddings: dict[str, torch.Tensor] = {}
+    def __init__(self, words: WordTable, feature_dim: int, lexicon: Lexicon):
+        self.words, self.feature_dim, self.lexicon = words, feature_dim, lexicon
 
     @cached_property
     def names(self) -> list[str]:
@@ -85,6 +84,7 @@ class WordMaps:
             sam_features=torch.from_numpy(rng.normal(0, 0.05, (256, rows, cols))).float(),
             object_masks=torch.from_numpy(masks).float(),
             input_size=None,
+            name=f"faked frame of {', '.join(names)}",
             turns=with_claims(
                 [TaughtTurn(turn.question, turn.answer, turn.object_ids) for turn in chosen], rng
             ),
@@ -128,7 +128,7 @@ class WordMaps:
             inside = torch.from_numpy(mask)
             count = int(mask.sum())
             purity = rng.uniform(0.3, 1.0)
-            thing = self._embedding(item.name) * purity + self._nothing(rng, 1)[0] * (1 - purity)
+            thing = self.words.embedding(item.name) * purity + self._nothing(rng, 1)[0] * (1 - purity)
             share = torch.from_numpy(rng.uniform(0.6, 1.0, (count, 1))).float()
             words[inside] = share * thing + (1 - share) * words[inside]
             tint = COLOUR_VALUES[item.colour] if item.colour else rng.uniform(-0.8, 0.8, 3)
@@ -138,15 +138,9 @@ class WordMaps:
         colours = torch.from_numpy(colour.clip(-1, 1)).float()
         return FrameCells(features, colours, torch.zeros(rows, cols, NUM_KINDS), *no_class), words
 
-    def _embedding(self, name: str) -> torch.Tensor:
-        if name not in self._embeddings:
-            ids = torch.tensor(self.mllm.packer.words(f" {name}"))
-            self._embeddings[name] = self.mllm.embed(ids).detach().float().mean(0)
-        return self._embeddings[name]
-
     def _nothing(self, rng: np.random.Generator, count: int) -> torch.Tensor:
         """What cells of nothing look like: mixtures of eight classes drawn at random, float [count, D]."""
-        classes = self.mllm.class_embeddings
+        classes = self.words.class_embeddings
         drawn = torch.from_numpy(rng.integers(len(classes), size=(count, 8)))
         weights = torch.from_numpy(rng.dirichlet(np.full(8, 0.5), size=count)).float()
         return torch.einsum("nk,nkd->nd", weights, classes[drawn])

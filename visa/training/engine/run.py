@@ -1,6 +1,6 @@
 """A whole run of a published system: start, or go on, until the last step; then export."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from visa.training.engine.export import export
 from visa.training.engine.ranks import Ranks, join_ranks, leave_ranks
 from visa.training.engine.readers import data_settings, open_data
 from visa.training.engine.settings import TrainSettings
-from visa.training.engine.stage import run_stage
+from visa.training.engine.stage import Outcome, run_stage
 from visa.training.engine.start import Start, build_start, find_start
 from visa.training.engine.step import TrainingStep
 from visa.training.engine.trainables import checkpoint_activations, choose_trained, parameter_table
@@ -21,18 +21,6 @@ from visa.training.engine.validation import Score, validate
 from visa.training.published_objective import LossWeights
 
 EXPORT = "export"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
-
-    finished: False if SIGTERM came.
-    folder: what `visa.load` takes; the run's own where this rank exported nothing.
-    """
-
-    finished: bool
-    folder: Path
 
 
 def train(settings: TrainSettings, device: str | None = None) -> Outcome:
@@ -77,7 +65,7 @@ def _train(settings: TrainSettings, ranks: Ranks) -> Outcome:
         validate=lambda driver, number: _validate(settings, start, driver, ranks, out, number),
         computes_in=DTYPES[settings.model.precision],
     )
-    folder = out
+    folder = None
     if end.finished and settings.export and ranks.is_first:
         folder = export(settings, where, end.state(), out / EXPORT)
     return Outcome(end.finished, folder)

@@ -22,6 +22,18 @@ from visa.training.engine.task import Assessment, Step
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """How a whole run ended.
+
+    finished: False if SIGTERM came.
+    folder: what `visa.load` takes; None where this rank exported nothing.
+    """
+
+    finished: bool
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
 class StageEnd:
     """How it ended. finished: False if SIGTERM came. progress: where it stands. checkpoints: its own."""
 
@@ -58,6 +70,7 @@ def run_stage(
     """
     accumulation = settings.accumulation(ranks.count)
     out = Path(settings.out)
+    out.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(
         out / "checkpoints", settings.checkpoints.keep, identity(settings), reader.fingerprint
     )

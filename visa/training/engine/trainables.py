@@ -6,6 +6,7 @@ VISA and VideoLISA kept.
 """
 
 import warnings
+from collections.abc import Mapping
 
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
@@ -30,9 +31,9 @@ PARTS = {
 LORA = ".lora_"
 
 
-def part_of(name: str) -> str:
-    """The part that a parameter of a ReasoningModel belongs to."""
-    return next(part for part, beginnings in PARTS.items() if name.startswith(beginnings))
+def part_of(name: str, parts: Mapping[str, tuple[str, ...]] = PARTS) -> str:
+    """The part that a parameter, by default of a ReasoningModel, belongs to."""
+    return next(part for part, beginnings in parts.items() if name.startswith(beginnings))
 
 
 def choose_trained(model: ReasoningModel, trained: TrainedSettings) -> tuple[str, ...]:
@@ -96,14 +97,14 @@ def checkpoint_activations(language: PreTrainedModel) -> None:
     enable({"use_reentrant": False})
 
 
-def parameter_table(model: nn.Module) -> str:
+def parameter_table(model: nn.Module, parts: Mapping[str, tuple[str, ...]] = PARTS) -> str:
     """Each part of a model with what happens to it and how many parameters it has, a line each."""
     counts: dict[tuple[str, str], int] = {}
     for name, parameter in model.named_parameters():
         state = "LoRA" if LORA in name else "trained" if parameter.requires_grad else "frozen"
-        row = ("language LoRA" if state == "LoRA" else part_of(name), state)
+        row = ("language LoRA" if state == "LoRA" else part_of(name, parts), state)
         counts[row] = counts.get(row, 0) + parameter.numel()
-    order = list(PARTS)
+    order = list(parts)
     rows = sorted(counts.items(), key=lambda item: order.index(item[0][0].partition(" ")[0]))
     lines = [f"{part:<16} {state:<8} {count:>16,}" for (part, state), count in rows]
     learnt = sum(count for (_, state), count in counts.items() if state != "frozen")

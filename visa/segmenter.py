@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from visa.anchored_propagation import propagate_anchored
-from visa.propagation import Propagator
+from visa.propagation import Anchor, Propagator
 from visa.questions import clean_question
 from visa.reasoning import DrawnFrames, Reasoner
 from visa.sampling import ModelScorer, Sampler
@@ -123,6 +123,7 @@ class Segmenter:
                 viewing, choice, answer, lambda done, total: report("segment", done, total)
             )
             answer = drawn.answer  # looking closely, it may have been taken back
+            target = choice.target if choice.target in drawn.frames else drawn.frames[0]
         if answer.found:
             masks = self._propagate(viewing, drawn, report).any(axis=0)
         return Tracklet(
@@ -130,7 +131,7 @@ class Segmenter:
             answer=answer.text,
             found=answer.found,
             score=answer.score,
-            target_frame=choice.target if answer.found else None,
+            target_frame=target if answer.found else None,
             masks=masks,
             video=video,
         )
@@ -143,6 +144,12 @@ class Segmenter:
             "progress": lambda done, total: report("propagate", done, total),
             "features": viewing.tracker_features,
         }
+        if drawn.starts is not None:
+            anchors = [
+                Anchor(drawn.frames[start], masks[None, start])
+                for start, masks in zip(drawn.starts, drawn.masks, strict=True)
+            ]
+            return np.concatenate(self.propagator.propagate_many(viewing.video, anchors, **shared))
         if len(drawn.frames) == 1:
             return self.propagator.propagate(viewing.video, drawn.frames[0], drawn.masks[:, 0], **shared)
         return propagate_anchored(self.propagator, viewing.video, drawn.frames, drawn.masks, **shared)

@@ -1,6 +1,6 @@
 """Stages 2 and 3 as the pipeline sees them: what reads frames, answers, and draws where the answer points.
 
-`visa.reasoning.embedded` and `visa.reasoning.published` are two of them.
+`visa.reasoning.embedded`, `visa.reasoning.published` and `visa.reasoning.steerseg` are some of them.
 """
 
 from __future__ import annotations
@@ -40,11 +40,14 @@ class DrawnFrames:
 
     answer: the answer, or the one that took its place because there was nothing to draw.
     frames: F frame indices, ascending. masks: bool [N, F, H, W] at the video's size.
+    starts: None where every object was drawn on all frames. Otherwise each was drawn on one of them alone and
+        is carried on from there by itself: N positions in ``frames``.
     """
 
     answer: GivenAnswer
     frames: tuple[int, ...]
     masks: np.ndarray
+    starts: tuple[int, ...] | None = None
 
 
 class Reasoner(Protocol):

@@ -44,9 +44,14 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(clip: Path) -> Iterator[str]:
+def segmenter() -> HalfSegmenter:
+    return HalfSegmenter()
+
+
+@pytest.fixture(scope="module")
+def address(clip: Path, segmenter: HalfSegmenter) -> Iterator[str]:
     examples = [Example("stripes", "the bus", lambda: clip)]
-    with serving(HalfSegmenter(), None, Limits(megabytes=1, frames=40), examples) as url:
+    with serving(segmenter, None, Limits(megabytes=1, frames=40), examples) as url:
         yield url
 
 
@@ -182,6 +187,32 @@ def test_examples_and_things_that_are_not_there(page: Any) -> None:
     page.wait_for_selector(f"{ANSWER} video")
 
 
+@pytest.mark.parametrize("way", ["closed", "loaded anew"])
+def test_an_answer_that_nobody_waits_for_holds_up_nobody(
+    browser: Any, address: str, clip: Path, segmenter: HalfSegmenter, way: str
+) -> None:
+    segmenter.stopped.clear()
+    with visit(browser, address) as page:
+        page.set_input_files(UPLOAD, str(clip))
+        page.wait_for_selector(f"{CLIP} img")
+        ask(page, f"a slow one, {way}")
+        page.wait_for_selector("text=carrying it through the clip")
+        if way == "loaded anew":
+            page.reload()
+            ask_about(page, clip, "the left one")
+    if way == "closed":
+        with visit(browser, address) as page:
+            ask_about(page, clip, "the left one")
+    assert segmenter.stopped == [f"a slow one, {way}"]
+
+
+def ask_about(page: Any, clip: Path, question: str) -> None:
+    page.set_input_files(UPLOAD, str(clip))
+    page.wait_for_selector(f"{CLIP} img")
+    ask(page, question)
+    page.wait_for_selector(f"{ANSWER} video")
+
+
 def test_a_visitor_sees_nothing_of_another(browser: Any, address: str, clip: Path) -> None:
     with visit(browser, address) as mine, visit(browser, address) as other:
         mine.set_input_files(UPLOAD, str(clip))
@@ -210,7 +241,7 @@ def test_only_the_owner_of_an_upload_may_open_it(clip: Path, tmp_path: Path) -> 
     handlers = Handlers(Desk(HalfSegmenter()), visitors)
 
     def request(token: str | None) -> SimpleNamespace:
-        return SimpleNamespace(cookies={} if token is None else {COOKIE: token})
+        return SimpleNamespace(cookies={} if token is None else {COOKIE: token}, session_hash="tab")
 
     mine, other = visitors.welcome(), visitors.welcome()
     visitors.get(mine).uploads.add(str(clip))

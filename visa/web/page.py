@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,10 @@ class Example:
     path: Callable[[], Path]
 
 
+class VisitorLeftError(RuntimeError):
+    """The tab that asked is closed or loaded anew: nobody waits for the answer any more."""
+
+
 class Handlers:
     """What the page's buttons do.
 
@@ -48,6 +53,7 @@ class Handlers:
 
     def __init__(self, desk: Desk, visitors: Visitors) -> None:
         self._desk, self._visitors = desk, visitors
+        self._left: dict[str, threading.Event] = {}  # of every tab that waits for an answer
 
     def upload(self, path: str | None, request: gr.Request) -> tuple[str, str]:
         """Open what was uploaded; returns the clip's key, or "", and what is shown of it."""
@@ -72,15 +78,31 @@ class Handlers:
 
     def ask(self, clip_key: str, question: str, progress: Any, request: gr.Request) -> str:
         """The answer, or one line that says why there is none."""
+        left = self._left.setdefault(request.session_hash, threading.Event())
 
         def report(stage: str, done: int, total: int) -> None:
+            if left.is_set():
+                raise VisitorLeftError
             progress((done, total), desc=STAGES.get(stage, stage))
 
         try:
             shown = self._desk.ask(self._visitor(request), clip_key, question or "", report)
+        except VisitorLeftError:
+            return ""
         except (InputError, DownloadError, *BROKEN) as error:
             return _said(error)
+        finally:
+            self._left.pop(request.session_hash, None)
         return markup.show_answer(shown)
+
+    def leave(self, request: gr.Request) -> None:
+        """A tab is closed or loaded anew: its answer is not worked on further, for the next one waits.
+
+        Gradio gives a function's place in the queue to the next question when its tab goes, but cannot end
+        the function: that question would stand still until an answer is ready that nobody sees.
+        """
+        if left := self._left.get(request.session_hash):
+            left.set()
 
     def _visitor(self, request: gr.Request) -> Visitor:
         visitor = self._visitors.get(request.cookies.get(COOKIE))
@@ -142,6 +164,7 @@ def build_page(desk: Desk, visitors: Visitors, examples: Sequence[Example] = ())
             concurrency_limit=1,  # one model, one question at a time
             api_visibility="private",
         )
+        page.unload(_leaving(handlers))
     return page.queue(max_size=WAITING, api_open=False)
 
 
@@ -151,6 +174,13 @@ def _said(error: Exception) -> str:
         return markup.message(error)
     traceback.print_exception(error)
     return markup.message("This went wrong inside; the terminal in which the page was started says more.")
+
+
+def _leaving(handlers: Handlers) -> Callable[[gr.Request], None]:
+    def leave(request: gr.Request) -> None:  # not a method: Gradio gives a request by its annotation
+        handlers.leave(request)
+
+    return leave
 
 
 def _pick(handlers: Handlers, example: Example) -> Callable[[gr.Request], tuple[str, str, str]]:

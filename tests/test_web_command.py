@@ -94,6 +94,17 @@ def test_the_pins_leave_the_others_alone(python: str) -> None:
     assert "torchvision" not in of_the_page
 
 
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_extra_asks_for_what_is_pinned(python: str) -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    extra = [
+        Requirement(part.strip(' "'))
+        for part in text.partition("\nweb = [")[2].partition("]")[0].split('", ')
+    ]
+    assert [requirement.name for requirement in extra] == ["gradio"]
+    assert extra[0].specifier.contains(pins(python, LINES)["gradio"])
+
+
 def test_every_pin_has_its_reason() -> None:
     previous = ""
     for line in LINES:

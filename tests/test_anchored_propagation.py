@@ -11,7 +11,7 @@ import torch
 
 from tests.synthetic_clips import number_of, numbered_frame
 from visa import anchored_propagation as module
-from visa.anchored_propagation import propagate_anchored
+from visa.anchored_propagation import stream_anchored
 from visa.video import Video
 
 NUM_FRAMES, HEIGHT, WIDTH = 6, 16, 24
@@ -44,6 +44,15 @@ def propagator(monkeypatch):
         def __init__(self, video):
             self.video = video
 
+            self.reader = None
+
+        def read_ahead(self, index, reader):
+            assert self.reader is None, "one at a time"
+            self.reader = index
+
+        def settle(self):
+            self.reader = None
+
         def __getitem__(self, index):
             number = number_of(self.video[index])
             return SimpleNamespace(image=torch.zeros(3, HEIGHT, WIDTH), frame_key=number, refine=None)
@@ -64,19 +73,25 @@ def squares(num_objects: int, num_frames: int) -> np.ndarray:
     return masks
 
 
+def propagated(propagator, video, frames, masks) -> np.ndarray:
+    """bool [N, T, H, W]; frames come in order, and while one is given out nobody reads."""
+    features, known = propagator.features(video), []
+    for index, frame_masks in stream_anchored(propagator, video, frames, masks, features=features):
+        assert index == len(known)
+        assert features.reader is None
+        known.append(frame_masks)
+    return np.stack(known, axis=1)
+
+
 def test_all_drawn_frames_are_memorised_first_then_the_others_follow_in_order(propagator, video):
     masks = squares(2, 2)
-    told = []
-    result = propagate_anchored(
-        propagator, video, (1, 4), masks, progress=lambda done, total: told.append((done, total))
-    )
+    result = propagated(propagator, video, (1, 4), masks)
     assert [(frame, given) for frame, given, _, _ in Tracker.calls] == [
         *((1, True), (4, True)),
         *((0, False), (2, False), (3, False), (5, False)),
     ]
     assert [end for _, _, end, _ in Tracker.calls] == [False] * 5 + [True]
     assert [fresh for *_, fresh in Tracker.calls] == [True, True, True, False, False, False]
-    assert told == [(done, NUM_FRAMES) for done in range(1, NUM_FRAMES + 1)]
     assert result.shape == (2, NUM_FRAMES, HEIGHT, WIDTH)
     assert np.array_equal(result[:, [1, 4]], masks), "what was drawn stays"
     for index in (0, 2, 3, 5):
@@ -87,21 +102,21 @@ def test_empty_masks_are_passed_over(propagator, video):
     masks = squares(3, 3)
     masks[:, 1] = False
     masks[1] = False
-    result = propagate_anchored(propagator, video, (0, 2, 5), masks)
+    result = propagated(propagator, video, (0, 2, 5), masks)
     assert [frame for frame, given, _, _ in Tracker.calls if given] == [0, 5]
     assert not result[1].any()
     assert result[[0, 2]][:, [1, 3, 4]].any((2, 3)).all()
     assert np.array_equal(result[:, [0, 2, 5]], masks)
 
     Tracker.calls.clear()
-    assert not propagate_anchored(propagator, video, (0, 2), masks[:, [1, 1]]).any()
+    assert not propagated(propagator, video, (0, 2), masks[:, [1, 1]]).any()
     assert Tracker.calls == [], "with nothing to track nothing runs"
 
 
 def test_mistakes_are_told(propagator, video):
     for frames in ((0, 6), (0, 0), (-1, 2)):
         with pytest.raises(ValueError, match=r"different ones of 0\.\.5"):
-            propagate_anchored(propagator, video, frames, squares(1, 2))
+            stream_anchored(propagator, video, frames, squares(1, 2))
     for masks in (squares(1, 3), squares(1, 2)[..., 1:], squares(1, 2).astype(np.uint8), squares(1, 2)[0]):
-        with pytest.raises(ValueError, match=r"masks must be bool \[N, 2, 16, 24\]"):
-            propagate_anchored(propagator, video, (0, 1), masks)
+        with pytest.raises(ValueError, match=r"bool (masks )?\[N, (2, 16, 24|T, H, W)\]"):
+            stream_anchored(propagator, video, (0, 1), masks)

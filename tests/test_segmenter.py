@@ -76,11 +76,11 @@ class FakePropagator:
         self.viewed.append(video)
         return SimpleNamespace(video=video)
 
-    def propagate(self, video, target_frame, masks, *, progress=None, features=None):
-        self.calls.append((video, target_frame, masks, features))
-        for done in range(len(video)):
-            progress(done + 1, len(video))
-        return np.stack([np.stack([np.roll(mask, t, axis=0) for t in range(len(video))]) for mask in masks])
+    def stream_many(self, video, anchors, *, features=None):
+        self.calls.append((video, anchors, features))
+        for t in range(len(video)):
+            for question, anchor in enumerate(anchors):
+                yield question, t, np.roll(anchor.masks, t, axis=1)
 
 
 def make(shown=None, sampler=None, **options):
@@ -134,10 +134,11 @@ def test_found_draws_on_the_target_frame_and_carries_that_mask(video):
     ]
     assert segmenter.reasoner.drawing.calls == [(cells, "It is the goat. [SEG]", 4)]
 
-    ((carried, target, masks, features),) = segmenter.propagator.calls
+    ((carried, (anchor,), features),) = segmenter.propagator.calls
     assert carried is video
-    assert target == 4
+    assert anchor.target_frame == 4
     assert features.video is video
+    masks = anchor.masks
     assert masks.shape == (2, HEIGHT, WIDTH)
     assert masks[0, 0, 4]
     assert masks[1, 1, 4]

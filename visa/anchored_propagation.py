@@ -10,7 +10,8 @@ Shapes: N objects, F frames with masks, T frames, H W pixels of the video.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -18,30 +19,34 @@ from torch import Tensor
 
 from model.xmem import XMemTracker
 from model.xmem.framing import resize_images, resize_masks
-from visa.propagation import ClipFeatures, FrameProgress, Propagator, TrackedFrame
+from visa.mask_track import MaskTrack, as_tracks
+from visa.propagation import ClipFeatures, Propagator, TrackedFrame
 from visa.video import Video
 
 
-def propagate_anchored(
+def stream_anchored(
     propagator: Propagator,
     video: Video,
     frames: Sequence[int],
-    masks: np.ndarray,
+    masks: np.ndarray | Sequence[MaskTrack],
     *,
-    progress: FrameProgress | None = None,
     features: ClipFeatures | None = None,
-) -> np.ndarray:
-    """Masks of all frames.
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Masks of all frames, from the first to the last, each as soon as it is known.
+
+    Memory does not grow with the clip. Nobody reads the video between two frames, so several may be streamed
+    in step, and find each frame encoded once.
 
     Args:
         propagator: whose network tracks.
         video: the clip.
         frames: F different frame indices.
-        masks: bool [N, F, H, W]. Frames without any object are passed over; if all are, so is the clip.
-        progress, features: as for `Propagator.propagate`.
+        masks: bool [N, F, H, W], or N tracks of F frames. Frames without any object are passed over; if all
+            are, so is the clip.
+        features: as for `Propagator.stream`.
 
     Returns:
-        bool [N, T, H, W].
+        (frame index, bool [N, H, W]) for each.
 
     Raises:
         ValueError: there are no such frames, or the masks do not have their number and the video's size.
@@ -49,29 +54,43 @@ def propagate_anchored(
     length, size = len(video), (video.height, video.width)
     if len({*frames} & {*range(length)}) != len(frames):
         raise ValueError(f"frames must be different ones of 0..{length - 1}, got {list(frames)}")
-    if masks.dtype != bool or masks.ndim != 4 or masks.shape[1:] != (len(frames), *size):
+    tracks = as_tracks(masks)
+    if any(track.shape != (len(frames), *size) for track in tracks):
         raise ValueError(
             f"masks must be bool [N, {len(frames)}, {size[0]}, {size[1]}], "
-            f"got {masks.dtype} {list(masks.shape)}"
+            f"got some of {[list(track.shape) for track in tracks]}"
         )
-    result = np.zeros((len(masks), length, *size), dtype=bool)
-    result[:, list(frames)] = masks
-    features = features or propagator.features(video)
-    present = masks.any((1, 2, 3))
-    anchors = [place for place in range(len(frames)) if masks[:, place].any()]
+    return _stream(propagator, features or propagator.features(video), tuple(frames), tracks)
+
+
+@torch.inference_mode()
+def _stream(
+    propagator: Propagator, features: ClipFeatures, frames: tuple[int, ...], tracks: Sequence[MaskTrack]
+) -> Iterator[tuple[int, np.ndarray]]:
+    video = features.video
+    last, size = len(video) - 1, (video.height, video.width)
+    present = np.array([track.any() for track in tracks], dtype=bool)
+    anchors = [place for place in range(len(frames)) if any(track.areas[place] for track in tracks)]
     tracker = XMemTracker(propagator.network, propagator.config)
     for place in anchors:
-        _step(propagator, tracker, features[frames[place]], torch.from_numpy(masks[present, place]))
+        given = torch.from_numpy(np.stack([track[place] for track in tracks if track.any()]))
+        _step(propagator, tracker, features[frames[place]], given)
         # What moved is no use at the next frame, which is of another time.
         tracker.memory.sensory = torch.zeros_like(tracker.memory.sensory)
-    for index in range(length):
-        if anchors and index not in frames:
-            probs = _step(propagator, tracker, features[index], end=index == length - 1)
-            winner = resize_images(probs[None], size)[0].argmax(0).cpu().numpy()
-            result[present, index] = winner == np.arange(1, len(probs))[:, None, None]
-        if progress is not None:
-            progress(index + 1, length)
-    return result
+    with ThreadPoolExecutor(1, "read-ahead") as reader:
+        for index in range(last + 1):
+            masks = np.zeros((len(tracks), *size), bool)
+            if index in frames:
+                masks[:] = [track[frames.index(index)] for track in tracks]
+            elif anchors:
+                frame = features[index]
+                if index < last and index + 1 not in frames:
+                    features.read_ahead(index + 1, reader)
+                probs = _step(propagator, tracker, frame, end=index == last)
+                winner = resize_images(probs[None], size)[0].argmax(0).cpu().numpy()
+                masks[present] = winner == np.arange(1, len(probs))[:, None, None]
+                features.settle()
+            yield index, masks
 
 
 def _step(

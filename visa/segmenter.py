@@ -3,21 +3,21 @@
 sample     which frames to look at               visa/sampling
 reason     the MLLM reads them and answers       visa/reasoning, which also
 segment    [SEG] becomes SAM's prompt            draws what an answer points at
-propagate  XMem carries the mask both ways       visa/propagation.py
+propagate  XMem carries the masks both ways      visa/carrying.py, visa/propagation.py
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from visa.anchored_propagation import propagate_anchored
-from visa.propagation import Anchor, Propagator
+from visa.carrying import carry
+from visa.propagation import Propagator
 from visa.questions import clean_question
-from visa.reasoning import DrawnFrames, Reasoner
+from visa.reasoning import Reasoner
 from visa.sampling import ModelScorer, Sampler
+from visa.sightings import Sighting, in_walks
 from visa.tracklet import Tracklet
 from visa.video import Video
 from visa.viewing import Viewing
@@ -71,7 +71,10 @@ class Segmenter:
         sampler: Sampler | None = None,
         progress: Progress | None = None,
     ) -> list[Tracklet]:
-        """Answer several questions about one video, which is encoded once. See `segment`."""
+        """Answer several questions about one video, each as if it were the only one. See `segment`.
+
+        Frames are encoded once for all of them, and they are carried through the video together.
+        """
         return list(self.segment_each(video, questions, sampler=sampler, progress=progress))
 
     def segment_each(
@@ -85,9 +88,11 @@ class Segmenter:
         """The answers of `segment_many`, each as soon as it is there, so that it can be kept at once."""
         video = video if isinstance(video, Video) else Video.open(video)
         questions = [clean_question(question) for question in questions]
-        viewing = self._view(video)
-        for question in questions:
-            yield self._answer(viewing, question, sampler or self.sampler, progress)
+        viewing, sampler = self._view(video), sampler or self.sampler
+        report = progress or (lambda stage, done, total: None)
+        sightings = (self._look(viewing, question, sampler, report) for question in questions)
+        for walk in in_walks(sightings, len(video)):
+            yield from self._carry(viewing, walk, report)
 
     def scorer(self, video: Video) -> ModelScorer:
         """The MLLM as a sampler asks it about a video."""
@@ -102,10 +107,8 @@ class Segmenter:
         return self._viewing
 
     @torch.inference_mode()
-    def _answer(
-        self, viewing: Viewing, question: str, sampler: Sampler, progress: Progress | None
-    ) -> Tracklet:
-        report = progress or (lambda stage, done, total: None)
+    def _look(self, viewing: Viewing, question: str, sampler: Sampler, report: Progress) -> Sighting:
+        """Sample, reason and segment: what is answered to one question, and drawn of it."""
         video = viewing.video
 
         report("sample", 0, 1)
@@ -117,39 +120,22 @@ class Segmenter:
         answer = self.reasoner.answer(viewing, choice, question)
         report("reason", 1, 1)
 
-        masks = np.zeros((len(video), video.height, video.width), dtype=bool)
-        if answer.found:
-            drawn = self.reasoner.draw(
-                viewing, choice, answer, lambda done, total: report("segment", done, total)
-            )
-            answer = drawn.answer  # looking closely, it may have been taken back
-            target = choice.target if choice.target in drawn.frames else drawn.frames[0]
-        if answer.found:
-            masks = self._propagate(viewing, drawn, report).any(axis=0)
-        return Tracklet(
-            question=question,
-            answer=answer.text,
-            found=answer.found,
-            score=answer.score,
-            target_frame=target if answer.found else None,
-            masks=masks,
-            video=video,
+        if not answer.found:
+            return Sighting(answer)
+        drawn = self.reasoner.draw(
+            viewing, choice, answer, lambda done, total: report("segment", done, total)
         )
+        return Sighting.of(drawn, choice.target)
 
-    def _propagate(self, viewing: Viewing, drawn: DrawnFrames, report: Progress) -> np.ndarray:
-        """Masks of all frames, bool [N, T, H, W], from those that were drawn."""
-        if self.propagator is None:
-            return drawn.masks
-        shared = {
-            "progress": lambda done, total: report("propagate", done, total),
-            "features": viewing.tracker_features,
-        }
-        if drawn.starts is not None:
-            anchors = [
-                Anchor(drawn.frames[start], masks[None, start])
-                for start, masks in zip(drawn.starts, drawn.masks, strict=True)
-            ]
-            return np.concatenate(self.propagator.propagate_many(viewing.video, anchors, **shared))
-        if len(drawn.frames) == 1:
-            return self.propagator.propagate(viewing.video, drawn.frames[0], drawn.masks[:, 0], **shared)
-        return propagate_anchored(self.propagator, viewing.video, drawn.frames, drawn.masks, **shared)
+    def _carry(self, viewing: Viewing, walk: list[Sighting], report: Progress) -> Iterator[Tracklet]:
+        """Propagate: the results of questions that go through the video together."""
+        carried = carry(
+            self.propagator,
+            viewing.video,
+            [strand for sighting in walk for strand in sighting.strands],
+            viewing.tracker_features,
+            lambda done, total: report("propagate", done, total),
+        )
+        for sighting in walk:
+            tracks = [carried.pop(0) for _ in sighting.strands]
+            yield sighting.tracklet(viewing.video, tracks)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from model.sam.segmenter import SamSegmenter
+from visa.mask_track import MaskTrack
 from visa.sampling import FrameChoice, ModelScorer
 from visa.viewing import Viewing, ViewingLimits
 
@@ -39,14 +40,15 @@ class DrawnFrames:
     """Masks of what an answer points at.
 
     answer: the answer, or the one that took its place because there was nothing to draw.
-    frames: F frame indices, ascending. masks: bool [N, F, H, W] at the video's size.
+    frames: F frame indices, ascending.
+    masks: bool [N, F, H, W] at the video's size; where F may be large, N tracks of F frames.
     starts: None where every object was drawn on all frames. Otherwise each was drawn on one of them alone and
         is carried on from there by itself: N positions in ``frames``.
     """
 
     answer: GivenAnswer
     frames: tuple[int, ...]
-    masks: np.ndarray
+    masks: np.ndarray | tuple[MaskTrack, ...]
     starts: tuple[int, ...] | None = None
 
 

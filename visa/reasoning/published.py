@@ -28,6 +28,7 @@ from model.sam.segmenter import FrameFeatures, SamSegmenter
 from visa.checkpoints.tokenizer import SEG_TOKEN
 from visa.conversations import ChatFormat, encode
 from visa.errors import InputError
+from visa.mask_track import MaskTrack
 from visa.reasoning import DrawnFrames, DrawProgress, GivenAnswer
 from visa.sampling import FrameChoice, ModelScorer
 from visa.viewing import Viewing, ViewingLimits
@@ -168,7 +169,7 @@ class PublishedReasoner:
             "dense": tuple(sorted({*choice.dense_frames})) or (choice.target,),
             "all": tuple(range(len(video))),
         }[self.settings.frames]
-        masks = np.zeros((len(answer.pointing), len(frames), video.height, video.width), dtype=bool)
+        tracks = tuple(MaskTrack((len(frames), video.height, video.width)) for _ in answer.pointing)
         progress(0, len(frames))
         for start in range(0, len(frames), FRAMES_AT_ONCE):
             features = join_features(
@@ -176,10 +177,11 @@ class PublishedReasoner:
             )
             drawn = decode_every_frame(self.sam, features, answer.pointing)
             found = self.sam.to_frame(drawn.mask_logits, features)[:, 0] > self.settings.threshold
-            places = slice(start, start + len(features))
-            masks[:, places] = found.unflatten(0, (len(features), -1)).transpose(0, 1).cpu().numpy()
-            progress(places.stop, len(frames))
-        return DrawnFrames(answer, frames, masks)
+            for place, masks in enumerate(found.unflatten(0, (len(features), -1)).cpu().numpy(), start):
+                for track, mask in zip(tracks, masks, strict=True):
+                    track.put(place, mask)
+            progress(start + len(features), len(frames))
+        return DrawnFrames(answer, frames, tracks)
 
     # What they are made of
 

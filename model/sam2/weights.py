@@ -1,0 +1,68 @@
+"""SAM 2 from a folder as transformers saves it: `facebook/sam2-hiera-large`, `facebook/sam2.1-hiera-*` or one's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedConfig, Sam2Config, Sam2Model, Sam2VideoConfig, Sam2VideoModel
+from transformers.models.sam2_video.configuration_sam2_video import Sam2VideoMaskDecoderConfig
+
+from model.sam2.network import Sam2Network
+
+# By `model_type` of config.json. The published repositories hold the video model.
+MODELS = {"sam2": Sam2Model, "sam2_video": Sam2VideoModel}
+
+
+def load_sam2(
+    folder: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    weights_dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
+) -> Sam2Network:
+    """The network that a folder holds.
+
+    Args:
+        folder: with `config.json` and weights.
+        device: where to run.
+        weights_dtype: of the weights in memory.
+        dtype: autocast to it, see `Sam2Network`.
+
+    Raises:
+        ValueError: no SAM 2 there, or weights that lack something or have other shapes.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    try:
+        model, report = MODELS[config.model_type].from_pretrained(
+            folder, config=config, dtype=weights_dtype, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{folder}: SAM 2's weights cannot be read: {_first_line(error)}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ValueError(f"{folder}: {len(missing)} of SAM 2's tensors are missing, such as {missing[0]}")
+    return Sam2Network(model.eval().requires_grad_(False).to(device), dtype=dtype)
+
+
+def _read_config(folder: Path) -> PreTrainedConfig:
+    try:
+        fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind = fields.get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(f"{folder} holds no SAM 2: it has no readable config.json") from error
+    if kind not in MODELS:
+        raise ValueError(f"{folder} holds no SAM 2: its config.json is of a {kind!r}, not of a sam2_video")
+    if kind == "sam2":
+        return Sam2Config(**fields)
+    # transformers 5.17 takes a dict in this place for a prompt encoder's configuration.
+    decoder = Sam2VideoMaskDecoderConfig(**(fields.pop("mask_decoder_config", None) or {}))
+    return Sam2VideoConfig(**fields, mask_decoder_config=decoder)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

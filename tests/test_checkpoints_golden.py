@@ -14,7 +14,7 @@ from visa.checkpoints.loading import Checkpoint, part_modules, plan_load
 from visa.checkpoints.options import LoadOptions
 from visa.checkpoints.published_names import name_published
 from visa.errors import InputError
-from visa.loading import PRESETS
+from visa.preset_files import PRESETS
 
 # Rows of the embedding with [SEG]: the lists leave them open ("V").
 ROWS = {"visa": 32001, "videolisa": 32012}

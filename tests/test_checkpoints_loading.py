@@ -16,7 +16,7 @@ from visa.checkpoints.loading import load_published, load_sam, open_checkpoint, 
 from visa.checkpoints.options import LoadOptions
 from visa.checkpoints.published_names import name_published
 from visa.errors import InputError
-from visa.loading import PRESETS, find_preset
+from visa.preset_files import PRESETS, find_preset
 
 SYSTEMS = ("visa", "videolisa")
 LAYOUTS = ("safetensors", "safetensors sharded", "bin", "bin sharded")

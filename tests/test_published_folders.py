@@ -16,7 +16,7 @@ from tests.synthetic_clips import numbered_frame, write_clip
 from tests.tiny_published import published_state, with_lora, write_published, write_tensors, write_tokenizer
 from visa.commands import inference
 from visa.errors import DownloadError, InputError
-from visa.loading import PRESETS
+from visa.preset_files import PRESETS
 from visa.sampling import AtPercent
 from visa.video import Video
 
@@ -243,7 +243,7 @@ def test_the_command_line_takes_a_checkpoint(root, tmp_path, capsys):
     clip = write_clip(tmp_path / "clip.mp4", 3)
     arguments = ["--video", str(clip), "--query", "the goat", "--output", str(tmp_path / "out")]
     assert inference.main([*arguments, "--model", str(root / "videolisa")]) == 0
-    assert "Sure, [SEG]." in capsys.readouterr().out
+    assert "\n  Sure.\n" in capsys.readouterr().out
     assert (tmp_path / "out" / "clip" / "0" / "00002.png").exists()
-    assert inference.main([*arguments, "--model", str(tmp_path)]) == 2
-    assert "error: " in capsys.readouterr().err
+    assert inference.main([*arguments, "--output", str(tmp_path / "other"), "--model", str(tmp_path)]) == 2
+    assert f"error: the folder {tmp_path} holds no model: " in capsys.readouterr().err

@@ -12,8 +12,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from visa.commands.output import BAD_USAGE
 from visa.web import server
-from visa.web.__main__ import BAD_USAGE, build_parser, main
+from visa.web.__main__ import build_parser, main
 
 ROOT = Path(__file__).parents[1]
 LINES = (ROOT / "requirements-web.txt").read_text().splitlines()

@@ -1,7 +1,6 @@
 """`visa.load`: a preset's name, a preset file or a folder becomes a ready Segmenter."""
 
 import copy
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from model.xmem import for_tracking, load_xmem
 from visa.downloads import fetch
 from visa.errors import InputError
 from visa.mask_drawing import MaskDrawing
+from visa.preset_files import find_preset, is_checkpoint
 from visa.propagation import Propagator
 from visa.reasoner import build_mllm, load_glue, merge_lora, read_class_names
 from visa.reasoning.embedded import EmbeddedReasoner
@@ -22,34 +22,7 @@ from visa.sampling import build_sampler
 from visa.segmenter import Segmenter
 from visa.tracking import load_tracker
 
-PRESETS = Path(__file__).parent / "presets"
 STAGES = ("segment", "reason", "sample", "propagate")
-
-
-def preset_names() -> list[str]:
-    """Names that `load` knows."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
-
-
-def find_preset(model: str | Path) -> Path:
-    """The preset file meant by a name, a file or a folder that holds ``preset.yaml``.
-
-    Raises:
-        InputError: there is no such preset.
-    """
-    path = Path(model)
-    if path.is_dir():
-        path = path / "preset.yaml"
-    if path.suffix == ".yaml" and path.is_file():
-        return path
-    if (PRESETS / f"{model}.yaml").is_file():
-        return PRESETS / f"{model}.yaml"
-    near = difflib.get_close_matches(str(model), preset_names(), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise InputError(
-        f"no model is called {str(model)!r}: expected one of {', '.join(preset_names())}, "
-        f"a preset file, or a folder with preset.yaml or of a published checkpoint{hint}"
-    )
 
 
 def build_propagator(propagate: dict, folder: Path, sam: SamSegmenter) -> Propagator:
@@ -115,7 +88,6 @@ def _find(model: str | Path) -> tuple[Path, str | Path | None]:
         return find_preset(model), None
     except InputError:
         from visa.checkpoints.presets import preset_of
-        from visa.published_loading import is_checkpoint
 
         if not is_checkpoint(model):
             raise

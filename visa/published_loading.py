@@ -11,11 +11,11 @@ import torch
 from model.sam import fastest_encoder_dtype
 from model.xmem import MemoryConfig, for_tracking
 from visa.checkpoints.loading import read_xmem
-from visa.checkpoints.location import REPOSITORY, locate
+from visa.checkpoints.location import locate
 from visa.checkpoints.presets import load_preset, options_of
-from visa.checkpoints.tensor_files import PICKLED
 from visa.errors import InputError
 from visa.loading import load
+from visa.preset_files import is_checkpoint
 from visa.propagation import ImageEncoder, Propagator
 from visa.reasoning.published import AnswerSettings, PublishedReasoner
 from visa.reasoning.videolisa import VideoLisaReasoner
@@ -27,19 +27,6 @@ REASONERS: dict[str, type[PublishedReasoner]] = {"visa": VisaReasoner, "videolis
 # Frames between two that are memorised: XMem's own for one target frame, XMem++'s for several.
 MEMORY = {"target": MemoryConfig(), "dense": MemoryConfig(mem_every=10)}
 SHORT_SIDE = 480
-
-
-def is_checkpoint(model: str | Path) -> bool:
-    """Whether this looks like a published checkpoint: its folder, a weight file, or a hub repository."""
-    path = Path(model).expanduser()
-    if path.is_file():
-        return path.suffix in (".safetensors", *PICKLED)
-    if path.is_dir():
-        return any(
-            any(path.glob(pattern))
-            for pattern in ("config.json", "*.safetensors", "*.bin", "latest", "global_step*")
-        )
-    return REPOSITORY.fullmatch(str(model)) is not None
 
 
 def find_checkpoint(preset: Mapping[str, Any], folder: Path) -> Path | None:

@@ -9,6 +9,7 @@ from visa.errors import DownloadError, InputError
 SMALL_FILES = ("*.json", "*.model", "*.txt")
 # Best first; a repository that holds both is fetched once.
 WEIGHT_FILES = ("*.safetensors", "*.bin")
+PICKLED = (".bin", ".pt", ".pth")
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 

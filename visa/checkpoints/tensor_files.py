@@ -15,11 +15,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from visa.checkpoints.location import PICKLED
 from visa.errors import InputError
 
 Shape = tuple[int, ...]
 
-PICKLED = (".bin", ".pt", ".pth")
 # Best first, as transformers names them; DeepSpeed's zero_to_fp32 uses the same names.
 STEMS = (("model", ".safetensors"), ("pytorch_model", ".bin"))
 SHARD = re.compile(r"-(\d+)-of-(\d+)$")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from visa.commands.output import BAD_USAGE, DONE, INTERRUPTED, complain, prepare_output, speak_any_language
 from visa.errors import InputError
+from visa.preset_files import check_model
 
 if TYPE_CHECKING:
     from visa.commands.chat_commands import Chat
@@ -61,12 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line without the program's name; None takes the process's own.
 
     Returns:
-        0; 2 when the output folder cannot be used, or the clip of a piped conversation; 130 when a piped
+        0; 2 when the model, the output folder or, in a pipe, the clip cannot be used; 130 when a piped
         conversation was interrupted twice.
     """
     speak_any_language()
     options = build_parser().parse_args(arguments)
     try:
+        check_model(options.model)
         output = prepare_output(options.output)
     except InputError as error:
         complain(error)

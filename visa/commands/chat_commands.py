@@ -72,7 +72,7 @@ class Chat:
 
     def model_names(self) -> list[str]:
         """The models that have a name."""
-        from visa.loading import preset_names
+        from visa.preset_files import preset_names
 
         return preset_names()
 

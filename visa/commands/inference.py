@@ -115,6 +115,9 @@ def _refuse_mixtures(parser: argparse.ArgumentParser, options: argparse.Namespac
 
 
 def _load(model: str):
+    from visa.preset_files import check_model
+
+    check_model(model)
     import visa
 
     print(f"loading {model} ...", file=sys.stderr)

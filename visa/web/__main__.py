@@ -16,14 +16,14 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from visa.commands.output import complain, speak_any_language
+from visa.commands.output import DONE, ended_by, speak_any_language
 from visa.errors import DownloadError, InputError
+from visa.preset_files import check_model
 from visa.web.limits import Limits
 
 if TYPE_CHECKING:
     from visa.web.page import Example
 
-DONE, FAILED, BAD_USAGE = 0, 1, 2
 EXAMPLES = (
     ("bigbuckbunny.mp4", "the rabbit"),
     ("bigbuckbunny.mp4", "the red bus"),
@@ -75,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from visa.web.server import StillAnsweringError, require_gradio, serving
 
         require_gradio()
+        check_model(options.model)
         import visa
 
         print(f"loading {options.model} ...", file=sys.stderr)
@@ -87,14 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StillAnsweringError:
         sys.stdout.flush()
         os._exit(DONE)  # the files are gone already; joining the thread could take minutes
-    except InputError as error:
-        complain(error)
-        return BAD_USAGE
-    except (DownloadError, OSError) as error:
-        complain(error)
-        return FAILED
     except KeyboardInterrupt:  # while loading
         pass
+    except (InputError, DownloadError, OSError) as error:
+        return ended_by(error)
     return DONE
 
 

@@ -280,14 +280,23 @@ def test_questions_that_all_fail_alike_are_given_up(films, run, fake, monkeypatc
     assert len(errors_in(capsys)) == 4
 
 
-def test_memory_bounds_how_many_are_asked_together(films, run, tmp_path, monkeypatch) -> None:
-    together = Together()
+def test_a_system_that_gives_answers_one_by_one_is_asked_all_at_once(
+    films, run, tmp_path, monkeypatch
+) -> None:
+    fake, calls = Fake(), []
     monkeypatch.setattr(Tracklet, "save", save_little)
-    monkeypatch.setitem(vars(visa), "load", lambda name: together)
-    monkeypatch.setattr(engine, "MASK_BYTES", 3 * 2 * 64 * 96)
+    monkeypatch.setitem(vars(visa), "load", lambda name: fake)
+    each = fake.segment_each
+
+    def noted(video, questions, **options):
+        calls.append(questions)
+        return each(video, questions, **options)
+
+    monkeypatch.setattr(fake, "segment_each", noted, raising=False)
     write_clip(films / "a.mp4", 2)
-    assert run([f"thing {number}" for number in range(7)]) == 0
-    assert [len(call) for call in together.calls] == [3, 3, 1]
+    questions = [f"thing {number}" for number in range(40)]
+    assert run(questions) == 0
+    assert calls == [questions]
 
 
 @pytest.mark.parametrize(

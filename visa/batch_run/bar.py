@@ -45,7 +45,7 @@ class RunBar:
         self._videos_done = self._questions_done = self._frames_done = 0
         self._name, self._stage = "", ""
         self._frames = 1  # of the video that is worked on, as far as is known
-        self._part = 0.0  # of the question that is worked on
+        self._part = 0.0  # of the questions that are worked on; 1 is one of them
         self._work_done = self._video_end = 0.0
         self._started = time.monotonic()
 
@@ -69,7 +69,8 @@ class RunBar:
         """As the segmenter reports its stages."""
         self._stage = STAGES.get(stage, stage)
         if stage == "propagate" and total:
-            self._part = max(self._part, min(1.0, done / total))
+            # Several questions may go through the video together: so many frames are theirs.
+            self._part = max(self._part, done / total * max(1, round(total / self._frames)))
         self._show()
 
     def answered(self, ask: Ask, tracklet: Tracklet, folder: Path) -> None:
@@ -100,7 +101,7 @@ class RunBar:
 
     def _next_question(self) -> None:
         self._work_done += self._frames
-        self._part = 0.0
+        self._part = max(0.0, self._part - 1)
         self._show()
 
     def _show(self) -> None:

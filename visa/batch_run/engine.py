@@ -38,8 +38,8 @@ ABOUT_ONE_NAME = {
     errno.EINVAL,
     errno.EILSEQ,
 }
-# Questions asked together: as many as have their masks in this many bytes, one byte per pixel and frame.
-MASK_BYTES = 2**30
+# Questions asked together of a system that gives its answers only at the end of a call: so many are lost when
+# it is broken off. The others see for themselves which go through a video together.
 MAX_TOGETHER = 16
 # So many questions of one video may fail in the same words; then the others are not tried.
 MAX_SAME_FAILURES = 3
@@ -208,7 +208,7 @@ class BatchRun:
 
 
 class _Asking:
-    """All questions of one video, as many together as memory allows."""
+    """All questions of one video."""
 
     def __init__(
         self,
@@ -233,8 +233,7 @@ class _Asking:
     def ask_all(self) -> None:
         self._pass_on_warnings()
         waiting = self._manifest.waiting(self._task)
-        pixels = self._video.num_frames * self._video.height * self._video.width
-        together = max(1, min(MAX_TOGETHER, MASK_BYTES // pixels))
+        together = max(1, len(waiting)) if self._one_by_one else MAX_TOGETHER
         while waiting:
             done, error = self._ask(waiting[:together])
             if error is not None and (self._one_by_one or together == 1):

@@ -7,12 +7,13 @@ last checkpoint.
 """
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import yaml
 
-from dataset.synthetic.lexicon import Lexicon
+from dataset.synthetic.lexicon import default_lexicon
 from dataset.synthetic.library import PUBLIC_FILES, open_library
 from model.mllm.mllm import MLLM
 from model.sam import SamSegmenter, build_sam, fastest_encoder_dtype
@@ -39,13 +40,17 @@ from visa.training.word_maps import WordMaps
 from visa.training.word_table import WordTable
 
 GLUE, TRACKER = "glue.safetensors", "tracker.safetensors"
+Build = Callable[[torch.device], tuple[MLLM, SamSegmenter]]
 
 
-def train_embedded(settings: EmbeddedSettings, device: str | None = None) -> Outcome:
+def train_embedded(
+    settings: EmbeddedSettings, device: str | None = None, build: Build | None = None
+) -> Outcome:
     """Run all stages that are not done yet; the run's folder is in the end one that `visa.load` takes.
 
     Args:
         device: "cpu" or "cuda"; by default the GPU if there is one.
+        build: makes the system that is trained, by default `build_untrained`.
 
     Raises:
         InputError: settings, checkpoints or scenes are not as they should be.
@@ -53,32 +58,34 @@ def train_embedded(settings: EmbeddedSettings, device: str | None = None) -> Out
     """
     ranks = join_ranks(device)
     try:
-        return _train(settings, ranks)
+        return _train(settings, ranks, build or build_untrained)
     finally:
         leave_ranks()
 
 
-def _train(settings: EmbeddedSettings, ranks: Ranks) -> Outcome:
+def _train(settings: EmbeddedSettings, ranks: Ranks, build: Build) -> Outcome:
     out = Path(settings.out)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "settings.yaml").write_text(yaml.safe_dump(plain(settings), sort_keys=False), encoding="utf-8")
+    if ranks.is_first:
+        resolved = yaml.safe_dump(plain(settings), sort_keys=False)
+        (out / "settings.yaml").write_text(resolved, encoding="utf-8")
     glue = settings.start
     if glue and not Path(glue).is_file():
         raise InputError(f"start: there is no file {glue}")
-    film(settings, ranks)
+    film(settings, ranks, build)
     for name, stage in settings.stages.items():
         if not stage.steps:
             continue
         run, done = settings.run_settings(name, glue, ranks.count), out / f"{name}.safetensors"
         if done.exists():
             check_done(run)
-        elif not train_glue(run, settings, done, ranks):
+        elif not train_glue(run, settings, done, ranks, build):
             return Outcome(False)
         glue = str(done)
     if ranks.is_first:
         shutil.copyfile(glue, out / GLUE)
         if not (out / TRACKER).exists():
-            make_tracker(settings, out / TRACKER, ranks.device)
+            make_tracker(settings, out / TRACKER, ranks.device, build)
         make_loadable(out)
     ranks.wait()
     return Outcome(True, out if ranks.is_first else None)
@@ -102,7 +109,9 @@ def check_done(run: GlueRunSettings) -> None:
         raise InputError(f"{run.out} has other settings: {changed[0]}; give another folder by out=...")
 
 
-def train_glue(run: GlueRunSettings, settings: EmbeddedSettings, done: Path, ranks: Ranks) -> bool:
+def train_glue(
+    run: GlueRunSettings, settings: EmbeddedSettings, done: Path, ranks: Ranks, build: Build
+) -> bool:
     """Train one stage, all ranks together.
 
     Args:
@@ -113,13 +122,15 @@ def train_glue(run: GlueRunSettings, settings: EmbeddedSettings, done: Path, ran
     """
     # New weights are to be the same on all ranks and in every start.
     torch.manual_seed(settings.seed)
-    mllm, sam = build_untrained(ranks.device)
+    mllm, sam = build(ranks.device)
+    if run.model.precision == "fp32":
+        mllm.float()
     if run.model.start:
         load_glue(Path(run.model.start), mllm, sam.sam.mask_decoder)
     step = GlueStep(mllm, sam, run)
     if ranks.is_first:
         print(parameter_table(step.model, PARTS), flush=True)
-    lexicon, words = Lexicon(), WordTable.of(mllm)
+    lexicon, words = default_lexicon(), WordTable.of(mllm)
     scenes = None
     if run.data.word_share < 1:
         scenes = SceneExamples(settings.scene_folder, lexicon, hidden_features=run.data.hidden_features)
@@ -158,7 +169,7 @@ def train_glue(run: GlueRunSettings, settings: EmbeddedSettings, done: Path, ran
     return end.finished
 
 
-def film(settings: EmbeddedSettings, ranks: Ranks) -> None:
+def film(settings: EmbeddedSettings, ranks: Ranks, build: Build) -> None:
     """Make the scenes that are asked for and not there yet, each rank some of them."""
     wanted = [
         (settings.held_out_folder, settings.scenes.held_out, "held-out"),
@@ -169,14 +180,14 @@ def film(settings: EmbeddedSettings, ranks: Ranks) -> None:
         for folder, count, split in wanted
     ]
     if any(seeds for _, seeds, _ in missing):
-        mllm, sam = build_untrained(ranks.device)
+        mllm, sam = build(ranks.device)
         assets = open_library([fetch(name) for name in PUBLIC_FILES])
         for folder, seeds, split in missing:
             build_cache(folder, seeds[ranks.rank :: ranks.count], split, assets, mllm.tower, sam)
     ranks.wait()
 
 
-def make_tracker(settings: EmbeddedSettings, path: Path, device: torch.device) -> None:
+def make_tracker(settings: EmbeddedSettings, path: Path, device: torch.device, build: Build) -> None:
     """Train the small XMem, or take the shipped one."""
     wanted = settings.tracker
     if not wanted.steps:
@@ -184,7 +195,7 @@ def make_tracker(settings: EmbeddedSettings, path: Path, device: torch.device) -
         shipped = yaml.safe_load(preset.read_text(encoding="utf-8"))["propagate"]["tracker"]
         shutil.copyfile(preset.parent / shipped, path)
         return
-    _, sam = build_untrained(device)
+    _, sam = build(device)
     assets = open_library([fetch(name) for name in PUBLIC_FILES])
     clips, unfinished = path.parent / "clips", path.with_name("tracker.partial.safetensors")
     cache_clips(clips, range(wanted.clips), assets, sam.sam)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from visa.errors import InputError
-from visa.training.engine.fields import build_settings, put
+from visa.training.engine.fields import build_settings
 from visa.training.engine.settings import (
     BatchSettings,
     CheckpointSettings,
@@ -19,7 +19,7 @@ from visa.training.engine.settings import (
     RunSettings,
     ScheduleSettings,
 )
-from visa.training.recipe import open_recipe, parse_setting
+from visa.training.recipe import changed_recipe
 
 CHECKPOINTS, DEEPSPEED = CheckpointSettings(every=100, keep=2), DeepSpeedSettings()
 REPORT = ReportSettings(every=5)
@@ -250,7 +250,4 @@ def read_embedded(config: str, overrides: Sequence[str] = ()) -> EmbeddedSetting
     Raises:
         InputError: no such preset, an unknown key (the nearest one is named), or a value of another type.
     """
-    recipe = open_recipe(config)
-    for override in overrides:
-        put(recipe, *parse_setting(override))
-    return build_settings(EmbeddedSettings, recipe)
+    return build_settings(EmbeddedSettings, changed_recipe(config, overrides))

@@ -26,6 +26,8 @@ PARTS = {
 }
 # What nothing teaches but the masks that SAM draws.
 TAUGHT_BY_MASKS = "mllm.head.prompt."
+# What of SAM's decoder the one mask drawn here teaches nothing: left alone, where weight decay would change it.
+UNTAUGHT = ("iou_prediction_head.", *(f"output_hypernetworks_mlps.{k}." for k in (1, 2, 3)))
 
 
 class GlueModel(nn.Module):
@@ -59,7 +61,8 @@ class GlueStep(nn.Module):
         super().__init__()
         self.model, self.sam, self.settings = GlueModel(mllm, sam), sam, settings
         self.draws = False
-        self.model.mask_decoder.requires_grad_(settings.trained.decoder_from < 1)
+        for name, parameter in self.model.mask_decoder.named_parameters():
+            parameter.requires_grad_(settings.trained.decoder_from < 1 and not name.startswith(UNTAUGHT))
 
     def parameter_groups(self) -> Sequence[ParameterGroup]:
         """See `Step`: what is taught from the start, what masks teach, and SAM's decoder."""

@@ -1,6 +1,5 @@
 """A training run's settings: a preset or YAML file, changed by ``key=value`` on the command line."""
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,23 +7,24 @@ from typing import Any
 import yaml
 
 from visa.errors import InputError
+from visa.training.engine.fields import put
 
 PRESETS = Path(__file__).parent.parent / "presets"
 
 
-def read_recipe(config: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Settings of a run.
+def changed_recipe(config: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """A recipe with changes; whether its keys and values are right is asked when settings are built from it.
 
     Args:
         config: a preset such as ``train/embedded``, or a YAML file.
         overrides: ``key=value``; a dot reaches into a section (``pictures.steps=100``); values are YAML.
 
     Raises:
-        InputError: no such preset, an unknown key (the nearest one is named), or a value of another type.
+        InputError: there is no such preset or file, or it is no recipe; or a change is not of this form.
     """
     recipe = open_recipe(config)
     for override in overrides:
-        _set(recipe, *parse_setting(override))
+        put(recipe, *parse_setting(override))
     return recipe
 
 
@@ -61,41 +61,3 @@ def _parse(text: str, where: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise InputError(f"{where} is not YAML: {getattr(error, 'problem', None) or error}") from error
-
-
-def _set(recipe: dict[str, Any], key: str, value: Any) -> None:
-    *sections, last = key.split(".")
-    place: Any = recipe
-    for name in sections:
-        place = place.get(name) if isinstance(place, dict) else None
-    if not isinstance(place, dict) or last not in place:
-        names = list(_keys(recipe))
-        near = difflib.get_close_matches(key, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-        raise InputError(f"the recipe has no setting {key!r}; {hint}")
-    old = place[last]
-    if isinstance(old, dict):
-        raise InputError(f"{key} is a section; set one of {', '.join(_keys(old, f'{key}.'))}")
-    if isinstance(old, float):
-        value = _as_float(value)
-    if type(old) is not type(value):
-        raise InputError(f"{key} is a {type(old).__name__} such as {old!r}, got {value!r}")
-    place[last] = value
-
-
-def _as_float(value: Any) -> Any:
-    """Whole numbers are floats too, and so is 1e-4, which YAML takes for a word."""
-    if isinstance(value, bool):
-        return value
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return value
-
-
-def _keys(recipe: dict[str, Any], prefix: str = ""):
-    for name, value in recipe.items():
-        if isinstance(value, dict):
-            yield from _keys(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"

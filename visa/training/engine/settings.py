@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from visa.errors import InputError
-from visa.training.engine.fields import build_settings, put
-from visa.training.recipe import open_recipe, parse_setting
+from visa.training.engine.fields import build_settings
+from visa.training.recipe import changed_recipe
 
 
 @dataclass(frozen=True)
@@ -308,13 +308,10 @@ def read_settings(config: str, overrides: Sequence[str] = ()) -> TrainSettings:
     Raises:
         InputError: no such preset, an unknown key (the nearest one is named), or a value of another type.
     """
-    recipe = open_recipe(config)
-    for override in overrides:
-        put(recipe, *parse_setting(override))
-    return build_settings(TrainSettings, recipe)
+    return build_settings(TrainSettings, changed_recipe(config, overrides))
 
 
-def plain(settings: RunSettings) -> dict[str, Any]:
+def plain(settings: Any) -> dict[str, Any]:
     """The settings as nested dicts of plain values, all defaults filled in, for YAML and JSON."""
 
     def simple(value: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from model.xmem import XMem
@@ -23,6 +22,6 @@ class Still:
     def features(self, video):
         return None
 
-    def propagate(self, video, target_frame, masks, *, progress, features):
-        progress(len(video), len(video))
-        return np.repeat(masks[:, None], len(video), axis=1)
+    def stream_many(self, video, anchors, *, features):
+        for index in range(len(video)):
+            yield from ((question, index, anchor.masks) for question, anchor in enumerate(anchors))

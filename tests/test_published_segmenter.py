@@ -204,6 +204,9 @@ def test_several_segs_are_several_objects_and_their_masks_are_joined(loaded, mon
     ]
     assert alone[1].answer == "[SEG], [SEG]."
     assert (alone[1].masks | alone[0].masks == alone[1].masks).mean() > 0.999
+    assert alone[0].object_masks is None
+    assert alone[1].object_masks.shape == (2, NUM_FRAMES, HEIGHT, WIDTH)
+    assert np.array_equal(alone[1].object_masks.any(axis=0), alone[1].masks)
 
 
 @pytest.mark.parametrize("answer", ["forced", "generate"])

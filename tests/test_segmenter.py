@@ -1,5 +1,6 @@
 """The pipeline with fakes in every stage: what each is handed, and what is left out when nothing is found."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,9 +8,14 @@ import pytest
 import torch
 
 from model.mllm.mllm import Answer, RefusalPolicy
+from model.xmem import MemoryConfig, for_tracking
+from tests.small_xmem import small_network
 from tests.synthetic_clips import number_of, numbered_frame
 from visa.errors import InputError
 from visa.mask_drawing import DrawnMasks
+from visa.mask_track import decode_masks
+from visa.propagation import OBJECTS_AT_ONCE, ImageEncoder, Propagator
+from visa.reasoning import DrawnFrames
 from visa.reasoning.embedded import EmbeddedReasoner
 from visa.sampling import FirstFrame, FrameChoice, MiddleFrame, TextGuided, uniform_indices
 from visa.segmenter import Segmenter
@@ -166,6 +172,117 @@ def test_the_text_guided_sampler_asks_of_single_frames_and_finds_the_one_that_sh
     assert all((call.tokens, call.refusal.bias) == (1, 0.3) for call in scoring), "scored by one token"
     assert final.refusal.bias == 0.3
     assert final.tokens > 1
+
+
+def test_every_object_keeps_its_own_masks(video, tmp_path):
+    tracklet = make({4: 0.9}).segment(video, "the goats")
+    assert tracklet.object_masks.shape == (2, NUM_FRAMES, HEIGHT, WIDTH)
+    for n, masks in enumerate(tracklet.object_masks):
+        assert [np.argwhere(mask).tolist() for mask in masks] == [[[t + n, 4]] for t in range(NUM_FRAMES)]
+    result = json.loads((tracklet.save(tmp_path) / "result.json").read_text())
+    assert np.array_equal(np.stack([decode_masks(one) for one in result["objects"]]), tracklet.object_masks)
+    assert np.array_equal(decode_masks(result["masks"]), tracklet.object_masks.any(axis=0))
+
+
+def test_questions_go_through_the_video_together_as_many_as_one_walk_takes(video):
+    segmenter = make({4: 0.9})
+    questions = [f"goat {number}" for number in range(OBJECTS_AT_ONCE // 2 + 1)]
+    together = segmenter.segment_many(video, questions)
+    assert [len(anchors) for _, anchors, _ in segmenter.propagator.calls] == [OBJECTS_AT_ONCE // 2, 1]
+    assert [tracklet.question for tracklet in together] == questions
+    assert together == [segmenter.segment(video, question) for question in questions]
+
+
+def test_what_is_not_found_waits_for_nobody_but_those_before_it(video):
+    segmenter = make({4: 0.9, 0: 0.1})
+    found = {"goat": MiddleFrame(2), "bus": FirstFrame(0)}
+    picked = SimpleNamespace(choose=lambda count, asked, scorer: found[asked].choose(count, asked, scorer))
+    asked = segmenter.reasoner.mllm.asked
+    answers = segmenter.segment_each(video, ["bus", "goat", "bus", "goat"], sampler=picked)
+    assert not next(answers).found
+    assert [call.question for call in asked] == ["bus"], "the others are not looked at yet"
+    assert [tracklet.found for tracklet in answers] == [True, False, True]
+    ((_, anchors, _),) = segmenter.propagator.calls
+    assert len(anchors) == 2
+
+
+def test_questions_before_one_that_fails_are_answered(video):
+    segmenter = make({4: 0.9})
+    answer = segmenter.reasoner.mllm.answer
+
+    def fails(reading, question, **options):
+        if question == "bad":
+            raise RuntimeError("no such word")
+        return answer(reading, question, **options)
+
+    segmenter.reasoner.mllm.answer = fails
+    known = []
+    with pytest.raises(RuntimeError, match="no such word"):
+        known.extend(segmenter.segment_each(video, ["a", "b", "bad", "c"]))
+    assert [tracklet.question for tracklet in known] == ["a", "b"]
+
+
+def test_objects_may_each_start_in_a_frame_of_their_own(video, monkeypatch):
+    segmenter = make({4: 0.9})
+    masks = np.zeros((2, 2, HEIGHT, WIDTH), bool)
+    masks[0, 1, 0, 5] = masks[1, 0, 0, 7] = True
+
+    def draw(viewing, choice, answer, progress):
+        return DrawnFrames(answer, (1, 8), masks, starts=(1, 0))
+
+    monkeypatch.setattr(segmenter.reasoner, "draw", draw)
+    tracklet = segmenter.segment(video, "the goats")
+    assert tracklet.target_frame == 1, "the first that was drawn, as the chosen one was not"
+    ((_, anchors, _),) = segmenter.propagator.calls
+    assert [anchor.target_frame for anchor in anchors] == [8, 1]
+    assert [np.argwhere(anchor.masks).tolist() for anchor in anchors] == [[[0, 0, 5]], [[0, 0, 7]]]
+    for n, column in enumerate((5, 7)):
+        assert [np.argwhere(mask).tolist() for mask in tracklet.object_masks[n]] == [
+            [[t, column]] for t in range(NUM_FRAMES)
+        ]
+
+
+def test_frames_that_are_all_drawn_are_left_as_they_are(video, monkeypatch):
+    segmenter = make({4: 0.9})
+    masks = np.random.default_rng(0).random((1, NUM_FRAMES, HEIGHT, WIDTH)) < 0.5
+
+    def draw(viewing, choice, answer, progress):
+        return DrawnFrames(answer, tuple(range(NUM_FRAMES)), masks)
+
+    monkeypatch.setattr(segmenter.reasoner, "draw", draw)
+    calls = segmenter.propagator.calls
+    for propagator in (segmenter.propagator, None):
+        segmenter.propagator = propagator
+        tracklet = segmenter.segment(video, "the goats")
+        assert np.array_equal(tracklet.masks, masks[0])
+        assert tracklet.object_masks is None
+    assert calls == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_question_has_the_same_masks_whoever_else_is_asked(dtype):
+    network = for_tracking(small_network(), dtype)
+    noise = np.random.default_rng(0).integers(0, 200, (NUM_FRAMES, 48, 80, 3), dtype=np.uint8)
+    noise[:, :HEIGHT, :WIDTH] = [numbered_frame(k, HEIGHT, WIDTH) for k in range(NUM_FRAMES)]
+    video = Video.from_frames(noise)
+    segmenter = make(dict.fromkeys(range(NUM_FRAMES), 0.9))
+    segmenter.propagator = Propagator(network, MemoryConfig(mem_every=2), ImageEncoder(network, None))
+    targets = {"a": 3, "b": 3, "c": 6, "d": 0, "e": 3}
+
+    def draw(viewing, choice, answer, progress):
+        rng = np.random.default_rng(ord(answer.question))
+        masks = np.zeros((1 + ord(answer.question) % 2, 1, 48, 80), bool)
+        for mask in masks:
+            top, left = rng.integers(0, 20), rng.integers(0, 40)
+            mask[0, top : top + 20, left : left + 30] = True
+        return DrawnFrames(answer, (targets[answer.question],), masks)
+
+    segmenter.reasoner.draw = draw
+    together = segmenter.segment_many(video, list(targets))
+    assert all(tracklet.areas().min() < tracklet.areas().max() for tracklet in together)
+    for rest in (["c"], ["b", "e"], ["e", "a", "d"]):
+        again = segmenter.segment_many(Video.from_frames(noise), rest)
+        assert again == [together[list(targets).index(question)] for question in rest]
 
 
 def test_another_sampler_may_be_given_for_one_call(video):

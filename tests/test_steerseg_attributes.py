@@ -19,7 +19,7 @@ from visa.steerseg.attributes import (
 
 CAT = ("gray and white", "on the left", "small")
 CAT_JSON = '{"attributes": ["gray and white", "on the left", "small"], "reason": "It is the only cat."}'
-ASKED = AttributeSettings(ask=True, max_new_tokens=128, at_most=3)
+ASKED = AttributeSettings(ask=True, max_new_tokens=128, at_most=3, ask_for_object=True)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,9 @@ def test_what_the_model_is_asked():
     steered = grounding_question("the cat?", Attributes(CAT, "never shown"))
     assert "Attributes: gray and white; on the left; small." in steered
     assert "never shown" not in steered
+    bare = Attributes(CAT)
+    assert grounding_question("the cat?", Attributes(), ask_for_object=False) == "the cat?"
+    assert grounding_question("the cat?", bare, ask_for_object=False).endswith("on the left; small.")
 
 
 class Model:
@@ -190,7 +193,7 @@ def test_no_json_is_logged_and_nothing_is_lost(tmp_path, caplog):
 
 def test_not_asked_where_the_preset_does_not_want_it(tmp_path):
     model = Model(CAT_JSON)
-    silent = AttributeSettings(ask=False, max_new_tokens=1, at_most=1)
+    silent = AttributeSettings(ask=False, max_new_tokens=1, at_most=1, ask_for_object=True)
     found = find_attributes(model, "the cat", silent, cache=AnswerCache(tmp_path), video="h", model="m")
     assert found == Attributes()
     assert not model.asked
@@ -200,4 +203,6 @@ def test_not_asked_where_the_preset_does_not_want_it(tmp_path):
 @pytest.mark.parametrize("wrong", [{"max_new_tokens": 0}, {"at_most": 0}])
 def test_settings_out_of_range_are_named(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        AttributeSettings(**{"ask": True, "max_new_tokens": 128, "at_most": 3} | wrong)
+        AttributeSettings(
+            **{"ask": True, "max_new_tokens": 128, "at_most": 3, "ask_for_object": True} | wrong
+        )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from visa.sampling.choice import FrameChoice, Sampler, VideoScorer, uniform_indices
+from visa.sampling.keyframes import Keyframes
 from visa.sampling.model_scorer import ModelScorer
 from visa.sampling.percent_guided import AtPercent, PercentGuided
 from visa.sampling.plain import FirstFrame, MiddleFrame, UniformFrame
@@ -15,6 +16,7 @@ SAMPLERS = {
     "first": FirstFrame,
     "middle": MiddleFrame,
     "uniform": UniformFrame,
+    "keyframes": Keyframes,
     "text_guided": TextGuided,
     "percent_guided": PercentGuided,
     "at_percent": AtPercent,
@@ -35,7 +37,7 @@ def build_sampler(settings: Mapping[str, Any]) -> Sampler:
     return SAMPLERS[settings["sampler"]](**options)
 
 
-__all__ = ["SAMPLERS", "AtPercent", "FirstFrame", "FrameChoice", "MiddleFrame", "ModelScorer"]
+__all__ = ["SAMPLERS", "AtPercent", "FirstFrame", "FrameChoice", "Keyframes", "MiddleFrame", "ModelScorer"]
 __all__ += [
     "PercentGuided",
     "ReplayedPercent",

@@ -48,6 +48,7 @@ class AttributeSettings:
     """Whether and how the model is asked. All are guesses where a preset says so.
 
     ask: False for no attributes. max_new_tokens: of the reply. at_most: attributes that are used.
+    ask_for_object: see `grounding_question`.
 
     Raises:
         ValueError: no room for a reply or no attribute to use.
@@ -56,6 +57,7 @@ class AttributeSettings:
     ask: bool
     max_new_tokens: int
     at_most: int
+    ask_for_object: bool
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.at_most < 1:
@@ -78,13 +80,18 @@ def attribute_question(expression: str) -> str:
     return _ASK.format(expression=expression)
 
 
-def grounding_question(expression: str, attributes: Attributes) -> str:
-    """What the model is asked while its attention is read, behind the frames."""
-    if not attributes.phrases:
-        return f"{expression}\n{_GROUND.format(attributes='')}"
+def grounding_question(expression: str, attributes: Attributes, *, ask_for_object: bool = True) -> str:
+    """What the model is asked while its attention is read, behind the frames.
+
+    Args:
+        ask_for_object: end by asking which object is meant, as the source does. False leaves it at the
+            expression, for a model that was trained to answer that alone.
+    """
     listed = "; ".join(attributes.phrases)
-    question = _GROUND.format(attributes=" using the attributes above")
-    return f"{expression}\nAttributes: {listed}.\n{question}"
+    lines = [expression, f"Attributes: {listed}." if listed else ""]
+    if ask_for_object:
+        lines.append(_GROUND.format(attributes=" using the attributes above" if listed else ""))
+    return "\n".join(line for line in lines if line)
 
 
 def find_attributes(

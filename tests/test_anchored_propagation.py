@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from tests.synthetic_clips import number_of, numbered_frame
-from visa import anchored_propagation as module
+from visa import propagation as module
 from visa.anchored_propagation import stream_anchored
+from visa.propagation import Propagator
 from visa.video import Video
 
 NUM_FRAMES, HEIGHT, WIDTH = 6, 16, 24
@@ -25,7 +26,7 @@ class Tracker:
     def __init__(self, network, config):
         self.memory, self.last = SimpleNamespace(sensory=None), None
 
-    def step(self, image, masks=None, *, end=False, frame_key=None, refine=None):
+    def step(self, image, masks=None, *, end=False, frame_key=None, frame_parts=None, refine=None):
         sensory = self.memory.sensory
         fresh = sensory is None or not bool(sensory.any())
         self.calls.append((frame_key, masks is not None, end, fresh))
@@ -55,9 +56,16 @@ def propagator(monkeypatch):
 
         def __getitem__(self, index):
             number = number_of(self.video[index])
-            return SimpleNamespace(image=torch.zeros(3, HEIGHT, WIDTH), frame_key=number, refine=None)
+            image = torch.zeros(3, HEIGHT, WIDTH)
+            return SimpleNamespace(image=image, pixels=image, frame_key=number, refine=None)
 
-    return SimpleNamespace(network=None, config=None, autocast=None, features=Features)
+    class FakePropagator(Propagator):
+        features = Features
+
+        def __init__(self):
+            self.network = self.config = self.autocast = None
+
+    return FakePropagator()
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """SAM 2's tracker against transformers' own video API, frame for frame, and what it holds.
 
-The library's side is `Sam2VideoModel.forward` and `propagate_in_video_iterator` over a `Sam2VideoInferenceSession`;
-ours calls the model's public modules only: `get_image_features`, `prompt_encoder`, `mask_decoder`,
-`memory_attention`, `memory_encoder`.
+The library's side is `Sam2VideoModel.forward` and `propagate_in_video_iterator` over a
+`Sam2VideoInferenceSession`; ours calls the model's public modules only: `get_image_features`,
+`prompt_encoder`, `mask_decoder`, `memory_attention`, `memory_encoder`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def one_thread():
 
 @pytest.fixture
 def exact(monkeypatch) -> None:
-    """Both sides keep memory in bfloat16, where a difference in a number's last bit may become one in its eighth.
-    In float32 it can be seen that nothing else differs.
+    """Both sides keep memory in bfloat16, where a difference in a number's last bit may become one in its
+    eighth. In float32 it can be seen that nothing else differs.
     """
     monkeypatch.setattr(torch, "bfloat16", torch.float32)
 

@@ -107,7 +107,7 @@ class LibrarySession:
         )
 
     def prompt(self, index: int, objects: list[dict]) -> Sam2VideoSegmentationOutput:
-        """Each object's ``mask`` [S, S], or its ``points`` [K, 2] and ``labels`` [K]; the library's answer."""
+        """The library's answer to each object's ``mask`` [S, S], or ``points`` [K, 2] and ``labels`` [K]."""
         numbers = list(range(1, len(objects) + 1))
         for number, given in zip(numbers, objects, strict=True):
             row = self.session.obj_id_to_idx(number)

@@ -15,17 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from model.xmem import XMemTracker
-from model.xmem.framing import resize_images, resize_masks
 from visa.mask_track import MaskTrack, as_tracks
-from visa.propagation import ClipFeatures, Propagator, TrackedFrame
+from visa.propagation import ClipFeatures, ClipPropagator, winners
 from visa.video import Video
 
 
 def stream_anchored(
-    propagator: Propagator,
+    propagator: ClipPropagator,
     video: Video,
     frames: Sequence[int],
     masks: np.ndarray | Sequence[MaskTrack],
@@ -65,18 +62,16 @@ def stream_anchored(
 
 @torch.inference_mode()
 def _stream(
-    propagator: Propagator, features: ClipFeatures, frames: tuple[int, ...], tracks: Sequence[MaskTrack]
+    propagator: ClipPropagator, features: ClipFeatures, frames: tuple[int, ...], tracks: Sequence[MaskTrack]
 ) -> Iterator[tuple[int, np.ndarray]]:
     video = features.video
     last, size = len(video) - 1, (video.height, video.width)
     present = np.array([track.any() for track in tracks], dtype=bool)
     anchors = [place for place in range(len(frames)) if any(track.areas[place] for track in tracks)]
-    tracker = XMemTracker(propagator.network, propagator.config)
+    follower = propagator.follower(last + 1)
     for place in anchors:
         given = torch.from_numpy(np.stack([track[place] for track in tracks if track.any()]))
-        _step(propagator, tracker, features[frames[place]], given)
-        # What moved is no use at the next frame, which is of another time.
-        tracker.memory.sensory = torch.zeros_like(tracker.memory.sensory)
+        follower.know(frames[place], features[frames[place]], given)
     with ThreadPoolExecutor(1, "read-ahead") as reader:
         for index in range(last + 1):
             masks = np.zeros((len(tracks), *size), bool)
@@ -86,22 +81,6 @@ def _stream(
                 frame = features[index]
                 if index < last and index + 1 not in frames:
                     features.read_ahead(index + 1, reader)
-                probs = _step(propagator, tracker, frame, end=index == last)
-                winner = resize_images(probs[None], size)[0].argmax(0).cpu().numpy()
-                masks[present] = winner == np.arange(1, len(probs))[:, None, None]
+                masks[present] = winners(follower.find(index, frame, end=index == last), size)
                 features.settle()
             yield index, masks
-
-
-def _step(
-    propagator: Propagator,
-    tracker: XMemTracker,
-    frame: TrackedFrame,
-    masks: Tensor | None = None,
-    end: bool = False,
-) -> Tensor:
-    image = frame.image
-    if masks is not None:
-        masks = resize_masks(masks, tuple(image.shape[-2:]))
-    with torch.autocast(image.device.type, propagator.autocast, enabled=propagator.autocast is not None):
-        return tracker.step(image, masks, end=end, frame_key=frame.frame_key, refine=frame.refine)

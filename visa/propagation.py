@@ -13,9 +13,11 @@ Shapes: N objects, T frames, H W pixels of the video, h w pixels at which it is 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,7 +29,18 @@ from model.xmem.framing import resize_images, resize_masks
 from visa.tracked_frames import ClipFeatures, FrameEncoder, ImageEncoder, TrackedFrame
 from visa.video import Video
 
-__all__ = ["Anchor", "ClipFeatures", "FrameProgress", "ImageEncoder", "Propagator", "TrackedFrame"]
+__all__ = [
+    "Anchor",
+    "ClipFeatures",
+    "ClipPropagator",
+    "Follower",
+    "FrameProgress",
+    "ImageEncoder",
+    "Propagator",
+    "Track",
+    "TrackedFrame",
+    "winners",
+]
 
 # Called as progress(done, total), in frames, summed over the questions.
 FrameProgress = Callable[[int, int], None]
@@ -52,21 +65,32 @@ class Anchor:
     masks: np.ndarray | Tensor
 
 
+class Follower(Protocol):
+    """Objects that are known in several frames, looked for in the others from the first frame to the last."""
+
+    def know(self, index: int, frame: Any, masks: Tensor) -> None:
+        """Memorise bool masks [N, H, W] of a frame; for all such frames before the first ``find``."""
+
+    def find(self, index: int, frame: Any, *, end: bool) -> Tensor:
+        """float [1 + N, h, w], background first; the largest wins. ``end``: of the clip."""
+
+
 @dataclass
-class _Track:
+class Track:
     """Questions that share a target frame, and with it a memory.
 
     Attributes:
         questions: their numbers.
         masks: bool [n, H, W] of each, without empty ones.
         present: bool [N] of each, which of its masks are not empty.
+        tracker: what follows them.
     """
 
     target_frame: int
     questions: list[int]
     masks: list[np.ndarray]
     present: list[np.ndarray]
-    tracker: XMemTracker | None = None
+    tracker: Any = None
 
     @property
     def num_objects(self) -> int:
@@ -78,31 +102,18 @@ class _Track:
         parts = per_contest(mask_probs, contests)
         for question, present, probs in zip(self.questions, self.present, parts, strict=True):
             masks = np.zeros((len(present), *size), dtype=bool)
-            masks[present] = _winners(probs, size)
+            masks[present] = winners(probs, size)
             yield question, masks
 
 
-class Propagator:
-    """Carries masks from one frame of a video to all of its frames.
+class ClipPropagator(ABC):
+    """Carries masks from one frame of a video to all of its frames, whoever tracks.
 
-    Args:
-        network: XMem, in evaluation mode; ``for_tracking`` makes it faster.
-        config: how memory is kept; VISA's settings by default.
-        encoder: how a frame is read; ``ImageEncoder(network)`` by default.
-        autocast: dtype of the convolutions, such as bfloat16; None for the network's own.
+    Attributes:
+        encoder: how a frame is read.
     """
 
-    def __init__(
-        self,
-        network: XMem,
-        config: MemoryConfig | None = None,
-        encoder: FrameEncoder | None = None,
-        autocast: torch.dtype | None = None,
-    ) -> None:
-        self.network = network
-        self.autocast = autocast
-        self.config = MemoryConfig() if config is None else config
-        self.encoder = ImageEncoder(network) if encoder is None else encoder
+    encoder: FrameEncoder
 
     def features(self, video: Video) -> ClipFeatures:
         """Frames of a clip to share between calls."""
@@ -202,35 +213,88 @@ class Propagator:
                 yield from self._walk(features, tracks, 0, -1, reader)
 
     def _walk(
-        self, features: ClipFeatures, tracks: list[_Track], end: int, step: int, reader: ThreadPoolExecutor
+        self, features: ClipFeatures, tracks: list[Track], end: int, step: int, reader: ThreadPoolExecutor
     ) -> Iterator[tuple[int, int, np.ndarray]]:
         """One way through the clip, up to and with the frame ``end``."""
         waiting = sorted((track for track in tracks if track.target_frame != end), key=_target_frame)
         waiting = waiting if step == 1 else waiting[::-1]
         size = (features.video.height, features.video.width)
-        running: list[_Track] = []
+        running: list[Track] = []
         for index in range(waiting[0].target_frame if waiting else end, end + step, step):
             if not waiting and not running:
                 return
             frame = features[index]
             if index != end:
                 features.read_ahead(index + step, reader)
-            parts = self.network.frame_parts(frame.frame_key)  # for all who take this frame
+            shared = self._shared(frame)
             known = []
             for track in running:
-                probs = self._step(track.tracker, frame, parts=parts, end=index == end)
+                probs = self._follow(track, frame, shared, index, step, end=index == end)
                 known += [(question, index, masks) for question, masks in track.answers(probs, size)]
             while waiting and waiting[0].target_frame == index:
                 running.append(waiting.pop(0))
-                self._start(running[-1], frame)
+                self._start(running[-1], frame, len(features.video))
             features.settle()
             yield from known
 
-    def _start(self, track: _Track, frame: TrackedFrame) -> None:
-        track.tracker = XMemTracker(self.network, self.config, [len(masks) for masks in track.masks])
-        self._step(track.tracker, frame, torch.from_numpy(np.concatenate(track.masks)))
+    def _shared(self, frame: Any) -> Any:
+        """What of a frame serves all who take it."""
+        return None
 
-    def _step(
+    @abstractmethod
+    def _start(self, track: Track, frame: Any, num_frames: int) -> None:
+        """Memorise a track's masks on its target frame; done before each of the two ways."""
+
+    @abstractmethod
+    def _follow(self, track: Track, frame: Any, shared: Any, index: int, step: int, *, end: bool) -> Tensor:
+        """Find a track's objects in the next frame: float [K + N, h, w], for each of its K questions the
+        background and then its objects; the largest wins.
+        """
+
+    @abstractmethod
+    def follower(self, num_frames: int) -> Follower:
+        """For objects that are known in several of T frames."""
+
+
+class Propagator(ClipPropagator):
+    """XMem carries the masks.
+
+    Args:
+        network: XMem, in evaluation mode; ``for_tracking`` makes it faster.
+        config: how memory is kept; VISA's settings by default.
+        encoder: how a frame is read; ``ImageEncoder(network)`` by default.
+        autocast: dtype of the convolutions, such as bfloat16; None for the network's own.
+    """
+
+    def __init__(
+        self,
+        network: XMem,
+        config: MemoryConfig | None = None,
+        encoder: FrameEncoder | None = None,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        self.network = network
+        self.autocast = autocast
+        self.config = MemoryConfig() if config is None else config
+        self.encoder = ImageEncoder(network) if encoder is None else encoder
+
+    def _shared(self, frame: TrackedFrame) -> FrameParts:
+        return self.network.frame_parts(frame.frame_key)
+
+    def _start(self, track: Track, frame: TrackedFrame, num_frames: int) -> None:
+        track.tracker = XMemTracker(self.network, self.config, [len(masks) for masks in track.masks])
+        self.step(track.tracker, frame, torch.from_numpy(np.concatenate(track.masks)))
+
+    def _follow(
+        self, track: Track, frame: TrackedFrame, shared: FrameParts, index: int, step: int, *, end: bool
+    ) -> Tensor:
+        return self.step(track.tracker, frame, parts=shared, end=end)
+
+    def follower(self, num_frames: int) -> Follower:
+        """See `ClipPropagator`."""
+        return _XMemFollower(self)
+
+    def step(
         self,
         tracker: XMemTracker,
         frame: TrackedFrame,
@@ -238,6 +302,7 @@ class Propagator:
         parts: FrameParts | None = None,
         end: bool = False,
     ) -> Tensor:
+        """One frame of one tracker, see `XMemTracker.step`; ``masks`` at the video's size."""
         image = frame.image
         if masks is not None:
             masks = resize_masks(masks, tuple(image.shape[-2:]))
@@ -250,7 +315,29 @@ class Propagator:
         return torch.autocast(frame.pixels.device.type, self.autocast, enabled=self.autocast is not None)
 
 
-def _target_frame(track: _Track) -> int:
+class _XMemFollower:
+    """See `Follower`.
+
+    Args:
+        propagator: whose network tracks.
+    """
+
+    def __init__(self, propagator: Propagator) -> None:
+        self.propagator = propagator
+        self.tracker = XMemTracker(propagator.network, propagator.config)
+
+    def know(self, index: int, frame: TrackedFrame, masks: Tensor) -> None:
+        """See `Follower`."""
+        self.propagator.step(self.tracker, frame, masks)
+        # What moved is no use at the next frame, which is of another time.
+        self.tracker.memory.sensory = torch.zeros_like(self.tracker.memory.sensory)
+
+    def find(self, index: int, frame: TrackedFrame, *, end: bool) -> Tensor:
+        """See `Follower`."""
+        return self.propagator.step(self.tracker, frame, end=end)
+
+
+def _target_frame(track: Track) -> int:
     return track.target_frame
 
 
@@ -266,9 +353,9 @@ def _checked(video: Video, anchor: Anchor) -> Anchor:
     return Anchor(anchor.target_frame, masks)
 
 
-def _waves(anchors: list[Anchor]) -> Iterator[list[_Track]]:
+def _waves(anchors: list[Anchor]) -> Iterator[list[Track]]:
     """Questions that walk together, at most ``OBJECTS_AT_ONCE`` objects unless one question has more."""
-    wave: list[_Track] = []
+    wave: list[Track] = []
     for question in sorted(range(len(anchors)), key=lambda number: anchors[number].target_frame):
         anchor = anchors[question]
         present = anchor.masks.any((1, 2))
@@ -278,7 +365,7 @@ def _waves(anchors: list[Anchor]) -> Iterator[list[_Track]]:
             yield wave
             wave = []
         if not wave or wave[-1].target_frame != anchor.target_frame:
-            wave.append(_Track(anchor.target_frame, [], [], []))
+            wave.append(Track(anchor.target_frame, [], [], []))
         wave[-1].questions.append(question)
         wave[-1].masks.append(anchor.masks[present])
         wave[-1].present.append(present)
@@ -286,7 +373,7 @@ def _waves(anchors: list[Anchor]) -> Iterator[list[_Track]]:
         yield wave
 
 
-def _winners(mask_probs: Tensor, size: tuple[int, int]) -> np.ndarray:
+def winners(mask_probs: Tensor, size: tuple[int, int]) -> np.ndarray:
     """float [1 + N, h, w] -> bool [N, H, W], where the object's probability is the largest."""
     winner = resize_images(mask_probs[None], size)[0].argmax(0)
     objects = torch.arange(1, len(mask_probs), device=winner.device)

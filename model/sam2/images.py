@@ -1,8 +1,9 @@
 """Frames as SAM 2 takes them, without the library's processors, which need torchvision.
 
 transformers' `Sam2ImageProcessor` and `Sam2VideoVideoProcessor` (5.17 to 5.23) stretch a frame to S x S,
-bilinear and antialiased, round to whole values and normalise by ImageNet's mean and deviation; so does this, on
-any device. Where torchvision resizes in whole numbers (CPUs with AVX2 alone) a value may differ by one of 255.
+bilinear and antialiased, round to whole values and normalise by ImageNet's mean and deviation; so does this,
+on any device. Where torchvision resizes in whole numbers (CPUs with AVX2 alone) a value may differ by one of
+255.
 """
 
 from __future__ import annotations

@@ -33,10 +33,12 @@ class Memory:
 class MemoryBank:
     """The frames that are remembered of one walk, or of two that begin in the same place.
 
-    Invariant: beside the prompted frames' own, fewer than 3 * num_maps maps and 3 * num_pointers pointers are held.
+    Invariant: beside the prompted frames' own, fewer than 3 * num_maps maps and 3 * num_pointers pointers are
+    held.
 
     Args:
-        num_maps: maps that a frame looks at, counting one of a prompted frame: the last num_maps - 1 tracked ones.
+        num_maps: maps that a frame looks at, counting one of a prompted frame: the last num_maps - 1 tracked
+            ones.
         num_pointers: the same for object pointers.
         max_prompted: prompted frames whose maps are looked at; None for all.
     """

@@ -1,9 +1,10 @@
 """SAM 2 of transformers, taken apart into what segmenting and tracking need.
 
-Ravi et al. 2024, "SAM 2: Segment Anything in Images and Videos" (arXiv 2408.00714), section 4. Of the library's
-models only public modules and methods are used: `get_image_features`, `prompt_encoder`, `mask_decoder`,
-`memory_attention`, `memory_encoder` and the parameters beside them. They are the same in 5.17 and 5.23; what the
-library does around them for its own sessions is private and is written anew in `tracker.py`.
+Ravi et al. 2024, "SAM 2: Segment Anything in Images and Videos" (arXiv 2408.00714), section 4. Of the
+library's models only public modules and methods are used: `get_image_features`, `prompt_encoder`,
+`mask_decoder`, `memory_attention`, `memory_encoder` and the parameters beside them. They are the same in 5.17
+and 5.23; what the library does around them for its own sessions is private and is written anew in
+`tracker.py`.
 
 Shapes: N objects, M masks of one object, K tokens, S side of the input in pixels, h w = S/16.
 """
@@ -58,8 +59,8 @@ class Sam2Network:
 
     Args:
         model: of transformers, in evaluation mode; used where and as it is. `Sam2Model` cannot track.
-        dtype: autocast to it, such as bfloat16; None computes in the model's own dtype. A model that is itself
-            in bfloat16 works but places points by several pixels: its coordinates have eight bits.
+        dtype: autocast to it, such as bfloat16; None computes in the model's own dtype. A model that is
+            itself in bfloat16 works but places points by several pixels: its coordinates have eight bits.
     """
 
     def __init__(self, model: Sam2Model | Sam2VideoModel, *, dtype: torch.dtype | None = None) -> None:
@@ -105,8 +106,8 @@ class Sam2Network:
     def embed_prompts(self, prompts: Prompt | Sequence[Prompt]) -> tuple[Tensor, Tensor]:
         """Sparse tokens [N, K, 256] and dense map [N, 256, h, w].
 
-        Tokens: points, the two corners of the box, "not a point", embeddings. Where there is neither point nor
-        box the library asks with one "not a point" more.
+        Tokens: points, the two corners of the box, "not a point", embeddings. Where there is neither point
+        nor box the library asks with one "not a point" more.
 
         Raises:
             ValueError: as `join_prompts`.

@@ -1,7 +1,7 @@
 """Sines and cosines that tell SAM 2 where in the frame a cell is, and how long ago an object was seen.
 
-Vaswani et al. 2017 (arXiv 1706.03762), section 3.5; on a grid as in DETR (Carion et al. 2020, arXiv 2005.12872),
-rows first. The arithmetic is that of transformers' SAM 2, which makes them anew for every frame.
+Vaswani et al. 2017 (arXiv 1706.03762), section 3.5; on a grid as in DETR (Carion et al. 2020, arXiv
+2005.12872), rows first. The arithmetic is that of transformers' SAM 2, which makes them anew for every frame.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def time_sines(times: Tensor, width: int) -> Tensor:
 
 
 def grid_sines(height: int, width: int, channels: int, device: torch.device) -> Tensor:
-    """Places in a grid, float32 [height * width, 1, channels]: of the row, then of the column, sines and cosines
-    taking turns; a side is one turn.
+    """Places in a grid, float32 [height * width, 1, channels]: of the row, then of the column, sines and
+    cosines taking turns; a side is one turn.
     """
     halves = []
     for length in (height, width):

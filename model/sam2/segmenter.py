@@ -1,7 +1,7 @@
 """Frames to features, prompts to masks: SAM 2 with the face of `model.sam.SamSegmenter`.
 
-Ravi et al. 2024 (arXiv 2408.00714), the image part. Embedding prompts enter as in Sa2VA (Yuan et al. 2025, arXiv
-2501.04001): after the sparse prompt tokens. Coordinates are (x, y) pixels of the S x S input, to which
+Ravi et al. 2024 (arXiv 2408.00714), the image part. Embedding prompts enter as in Sa2VA (Yuan et al. 2025,
+arXiv 2501.04001): after the sparse prompt tokens. Coordinates are (x, y) pixels of the S x S input, to which
 `FrameFeatures.to_input` brings those of the video.
 """
 

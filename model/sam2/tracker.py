@@ -1,8 +1,8 @@
 """SAM 2 follows objects through a video: prompted in some frames, remembered, found in the others.
 
-Ravi et al. 2024 (arXiv 2408.00714), section 4. The arithmetic is that of transformers' `Sam2VideoModel` with its
-inference session, frame for frame; here objects go through the network as one batch, frames come encoded, and
-memory does not grow with the video.
+Ravi et al. 2024 (arXiv 2408.00714), section 4. The arithmetic is that of transformers' `Sam2VideoModel` with
+its inference session, frame for frame; here objects go through the network as one batch, frames come encoded,
+and memory does not grow with the video.
 
 Shapes: N objects, H W pixels of the video, S side of the network's input, h w = S/16.
 """
@@ -31,8 +31,8 @@ class TrackedObjects:
     """The objects in one frame.
 
     Attributes:
-        mask_logits: float32 [N, S/4, S/4] over the network's input; `ABSENT_LOGIT` everywhere for an object that
-            is not there.
+        mask_logits: float32 [N, S/4, S/4] over the network's input; `ABSENT_LOGIT` everywhere for an object
+            that is not there.
         presence: float32 [N], logit that the object is in the frame.
     """
 
@@ -52,9 +52,9 @@ class _Answer:
 class Sam2Tracker:
     """Objects that were prompted in the same frames, followed through one video.
 
-    Call ``prompt`` or ``prompt_masks`` for every frame that is known, then ``track`` frame by frame away from the
-    earliest of them, first one way and then, if at all, the other. The second way looks at the first frames of
-    the first one, as in the library.
+    Call ``prompt`` or ``prompt_masks`` for every frame that is known, then ``track`` frame by frame away from
+    the earliest of them, first one way and then, if at all, the other. The second way looks at the first
+    frames of the first one, as in the library.
 
     Args:
         network: with memory.
@@ -140,8 +140,8 @@ class Sam2Tracker:
         """Find the objects in the next frame.
 
         Args:
-            index: of the frame, which was not prompted; one ``step`` on from the last one, prompted frames left
-                out.
+            index: of the frame, which was not prompted; one ``step`` on from the last one, prompted frames
+                left out.
             frame: its features alone.
             step: 1 for a walk forwards in time, -1 for one backwards.
 
@@ -211,8 +211,8 @@ class Sam2Tracker:
     def _pointer_tokens(
         self, pointers: Sequence[tuple[int, Tensor]], width: int
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Pointers as tokens as wide as a map's cells, several for each, and when they are of: [[L, N, width]]
-        and [[L, 1, width]], or nothing.
+        """Pointers as tokens as wide as a map's cells, several for each: [L, N, width], and when they are of,
+        [L, 1, width]; one of each in lists, or none.
         """
         if not pointers:
             return [], []

@@ -1,4 +1,4 @@
-"""SAM 2 from a folder as transformers saves it: `facebook/sam2-hiera-large`, `facebook/sam2.1-hiera-*` or one's own."""
+"""SAM 2 from a folder: `facebook/sam2-hiera-large`, `facebook/sam2.1-hiera-*`, or one trained further."""
 
 from __future__ import annotations
 

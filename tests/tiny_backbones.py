@@ -125,6 +125,9 @@ FAMILIES = {
     "smolvlm": ("smolvlm", _smolvlm),
 }
 
+# A picture is not made larger before it is pressed into the square, so that a cell's pixels stay its own.
+SETTINGS = {"smolvlm": {"size": {"longest_edge": 64}}}
+
 
 def tiny_tokenizer(family: str, *more: str) -> PreTrainedTokenizerFast:
     """Bytes, a few merges, and the family's control tokens; ``more`` are added behind them."""
@@ -158,4 +161,6 @@ def tiny_model(family: str, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -
 def tiny_backbone(family: str, seed: int = 0, **settings: Any) -> TransformersBackbone:
     """A backbone of the family with random weights."""
     tokenizer = tiny_tokenizer(family)
-    return backbone_for(tiny_model(family, tokenizer, seed), tokenizer, **settings)
+    return backbone_for(
+        tiny_model(family, tokenizer, seed), tokenizer, **{**SETTINGS.get(family, {}), **settings}
+    )

@@ -166,8 +166,8 @@ class TransformersBackbone(nn.Module):
             seconds = [index / FRAMES_PER_SECOND for index in range(len(frames))]
         if len(seconds) != len(frames):
             raise ValueError(f"{len(frames)} frames need as many times, got {len(seconds)}")
-        turns = self._with_system(turns)
         _check_order(turns, generate)
+        turns = self._with_system(turns)
         shown = self.show(frames, stream, max_tokens_per_frame, seconds)
         writer = Writer(self.tokenizer)
         writer.wording(self.wording.opening)

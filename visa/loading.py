@@ -9,28 +9,18 @@ import yaml
 from torch import nn
 
 from model.mllm.mllm import RefusalPolicy
-from model.sam import Sam, SamSegmenter, build_sam, fastest_encoder_dtype
-from model.xmem import for_tracking, load_xmem
+from model.sam import Sam, SamSegmenter
 from visa.downloads import fetch
 from visa.errors import InputError
 from visa.mask_drawing import MaskDrawing
 from visa.preset_files import find_preset, is_checkpoint
-from visa.propagation import Propagator
 from visa.reasoner import build_mllm, load_glue, merge_lora, read_class_names
 from visa.reasoning.embedded import EmbeddedReasoner
+from visa.sam_loading import build_propagator, build_segmenter
 from visa.sampling import build_sampler
 from visa.segmenter import Segmenter
-from visa.tracking import load_tracker
 
 STAGES = ("segment", "reason", "sample", "propagate")
-
-
-def build_propagator(propagate: dict, folder: Path, sam: SamSegmenter) -> Propagator:
-    """A preset's tracker: ``tracker``, ours on MobileSAM's features, or ``xmem``, the published network."""
-    if "xmem" in propagate:
-        network = for_tracking(load_xmem(folder / propagate["xmem"]), sam.encoder_dtype)
-        return Propagator(network.to(sam.sam.device))
-    return load_tracker(folder / propagate["tracker"], sam)
 
 
 def with_decoder(sam: Sam, mask_decoder: nn.Module) -> Sam:
@@ -51,7 +41,8 @@ def load(
         device: where to run; by default the GPU if there is one.
         options: of the published systems: ``answer`` ("forced" or "generate"), ``xmem`` (a path),
             ``scorer`` (a model, named as here: the one that is asked where to look), and the fields of
-            `visa.checkpoints.options.LoadOptions`: dtype, bits, attention, device_map and others.
+            `visa.checkpoints.options.LoadOptions`: dtype, bits, attention, device_map and others. Of SteerSeg:
+            those of `visa.steerseg.loading.build_steerseg`, such as ``soft_prompts`` (a folder, or False).
 
     Raises:
         InputError: no such preset or option, or weights that cannot be used. DownloadError: a public part
@@ -67,8 +58,14 @@ def load(
             from visa.published_loading import build_published
 
             return build_published(path.stem, preset, path.parent, device, where=where, **options)
+        if is_steerseg(preset):
+            from visa.steerseg.loading import build_steerseg
+
+            return build_steerseg(path.stem, preset, path.parent, device, **options)
         if options:
-            raise InputError(f"{path.stem} has no load option {', '.join(options)}; published systems do")
+            raise InputError(
+                f"{path.stem} has no load option {', '.join(options)}; published systems and SteerSeg do"
+            )
         return _build(preset, path.parent, device)
     except InputError:
         raise
@@ -80,6 +77,11 @@ def load(
         raise InputError(f"{path} names {error.filename}, which is not there") from error
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def is_steerseg(preset: dict) -> bool:
+    """Whether a preset describes a SteerSeg system."""
+    return isinstance(preset["reason"], dict) and preset["reason"].get("system") == "steerseg"
 
 
 def _find(model: str | Path) -> tuple[Path, str | Path | None]:
@@ -98,9 +100,10 @@ def _build(preset: dict, folder: Path, device: torch.device) -> Segmenter:
     """The system that a preset describes; its files lie in ``folder``."""
     segment, reason, sample, propagate = (preset[stage] for stage in STAGES)
 
-    network = build_sam(segment["sam"], fetch(segment["weights"])).to(device)
-    # MobileSAM may leave a wide frame unpadded, which spares a CPU a third of the work; the ViTs may not.
-    sam = SamSegmenter(network, pad_input=segment["pad_input"], encoder_dtype=fastest_encoder_dtype(device))
+    sam = build_segmenter(segment, folder, device)
+    if not isinstance(sam, SamSegmenter):
+        raise InputError("the glue of this system was trained on MobileSAM: segment must name sam, not sam2")
+    network = sam.sam
     mllm = build_mllm(
         fetch(reason["language"]),
         fetch(reason["classifier"]),

@@ -20,6 +20,8 @@ from visa.propagation import ImageEncoder, Propagator
 from visa.reasoning.published import AnswerSettings, PublishedReasoner
 from visa.reasoning.videolisa import VideoLisaReasoner
 from visa.reasoning.visa import VisaReasoner
+from visa.sam2_propagation import Sam2Propagator
+from visa.sam_loading import read_sam2
 from visa.sampling import build_sampler
 from visa.segmenter import Segmenter
 
@@ -49,6 +51,7 @@ def build_published(
     where: str | Path | None = None,
     answer: str | None = None,
     xmem: str | Path | None = None,
+    sam2: str | Path | None = None,
     scorer: str | Path | None = None,
     **options: Any,
 ) -> Segmenter:
@@ -60,6 +63,7 @@ def build_published(
         where: the checkpoint, in place of the preset's.
         answer: "forced" or "generate", in place of the preset's.
         xmem: XMem's weights, in place of the preset's.
+        sam2: SAM 2's, which then carries the masks in XMem's place.
         scorer: whom the sampler asks in place of this system: a model, as `visa.load` takes it.
         options: fields of `visa.checkpoints.options.LoadOptions`, in place of the preset's.
 
@@ -73,13 +77,15 @@ def build_published(
     system = reason["system"]
     if system not in REASONERS:
         raise InputError(f"reason.system must be {' or '.join(REASONERS)}, not {system!r}")
-    xmem = xmem or propagate["xmem"]
+    sam2 = sam2 or (None if xmem else propagate.get("sam2"))
+    xmem = None if sam2 else xmem or propagate.get("xmem")
     frames = segment["frames"]
-    if xmem is None and frames != "all":
+    if xmem is None and sam2 is None and frames != "all":
         raise InputError(
-            f"masks of the {frames} frames have to be carried on: propagate.xmem must name XMem's weights"
+            f"masks of the {frames} frames have to be carried on: propagate.xmem must name XMem's weights, "
+            "or propagate.sam2 SAM 2's"
         )
-    if xmem is not None and frames == "all":
+    if (xmem or sam2) and frames == "all":
         frames = "dense"  # what is carried on need not be drawn everywhere
     settings = AnswerSettings(
         answer=answer or reason["answer"],
@@ -102,6 +108,8 @@ def build_published(
         network = for_tracking(read_xmem(xmem, beside), tracking).to(device)
         encoder = ImageEncoder(network, propagate.get("short_side", SHORT_SIDE))
         propagator = Propagator(network, MEMORY[frames], encoder)
+    elif sam2 is not None and where is not None:
+        propagator = Sam2Propagator(read_sam2({**propagate, "sam2": sam2}, folder, device))
     guide = None if scorer is None else load(scorer, device=device)
     loaded = load_preset(name, preset, where=where, device=device, **options)
     reasoner = REASONERS[system](name, loaded.model, loaded.tokenizer, settings)

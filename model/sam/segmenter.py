@@ -45,6 +45,11 @@ class SamSegmenter:
         self.encoder_dtype = encoder_dtype
 
     @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.sam.device
+
+    @property
     def image_size(self) -> int:
         """S, the side of the network's input in pixels."""
         return self.sam.image_size

@@ -13,13 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import Sam2Model, Sam2VideoModel
 
 from model.prompt import JoinedPrompts, Prompt, join_prompts
 from model.sam2.positions import grid_sines
+
+if TYPE_CHECKING:
+    from transformers import Sam2Model, Sam2VideoModel
 
 NOT_A_POINT = -1
 
@@ -61,11 +65,19 @@ class Sam2Network:
         model: of transformers, in evaluation mode; used where and as it is. `Sam2Model` cannot track.
         dtype: autocast to it, such as bfloat16; None computes in the model's own dtype. A model that is
             itself in bfloat16 works but places points by several pixels: its coordinates have eight bits.
+        source: where the weights came from; None where nobody knows.
     """
 
-    def __init__(self, model: Sam2Model | Sam2VideoModel, *, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        model: Sam2Model | Sam2VideoModel,
+        *,
+        dtype: torch.dtype | None = None,
+        source: Path | None = None,
+    ) -> None:
         self.model = model
         self.dtype = dtype
+        self.source = source
 
     @property
     def can_track(self) -> bool:

@@ -33,6 +33,11 @@ class Sam2Segmenter:
         self.network = network
 
     @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.network.device
+
+    @property
     def image_size(self) -> int:
         """S, the side of the network's input in pixels."""
         return self.network.side

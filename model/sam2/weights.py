@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
-from transformers import PreTrainedConfig, Sam2Config, Sam2Model, Sam2VideoConfig, Sam2VideoModel
-from transformers.models.sam2_video.configuration_sam2_video import Sam2VideoMaskDecoderConfig
 
 from model.sam2.network import Sam2Network
 
-# By `model_type` of config.json. The published repositories hold the video model.
-MODELS = {"sam2": Sam2Model, "sam2_video": Sam2VideoModel}
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+# `model_type` of config.json: of the image part alone, and of the whole, which is what was published.
+KINDS = ("sam2", "sam2_video")
 
 
 def load_sam2(
@@ -34,10 +36,14 @@ def load_sam2(
     Raises:
         ValueError: no SAM 2 there, or weights that lack something or have other shapes.
     """
+    # Nobody else waits for the library to look for its models.
+    from transformers import Sam2Model, Sam2VideoModel
+
     folder = Path(folder)
     config = _read_config(folder)
     try:
-        model, report = MODELS[config.model_type].from_pretrained(
+        kind = Sam2Model if config.model_type == KINDS[0] else Sam2VideoModel
+        model, report = kind.from_pretrained(
             folder, config=config, dtype=weights_dtype, local_files_only=True, output_loading_info=True
         )
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -45,18 +51,21 @@ def load_sam2(
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(f"{folder}: {len(missing)} of SAM 2's tensors are missing, such as {missing[0]}")
-    return Sam2Network(model.eval().requires_grad_(False).to(device), dtype=dtype)
+    return Sam2Network(model.eval().requires_grad_(False).to(device), dtype=dtype, source=folder)
 
 
 def _read_config(folder: Path) -> PreTrainedConfig:
+    from transformers import Sam2Config, Sam2VideoConfig
+    from transformers.models.sam2_video.configuration_sam2_video import Sam2VideoMaskDecoderConfig
+
     try:
         fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kind = fields.get("model_type")
     except (OSError, ValueError, AttributeError) as error:
         raise ValueError(f"{folder} holds no SAM 2: it has no readable config.json") from error
-    if kind not in MODELS:
+    if kind not in KINDS:
         raise ValueError(f"{folder} holds no SAM 2: its config.json is of a {kind!r}, not of a sam2_video")
-    if kind == "sam2":
+    if kind == KINDS[0]:
         return Sam2Config(**fields)
     # transformers 5.17 takes a dict in this place for a prompt encoder's configuration.
     decoder = Sam2VideoMaskDecoderConfig(**(fields.pop("mask_decoder_config", None) or {}))

@@ -317,6 +317,32 @@ def test_another_models_answers_are_not_mixed_in(
     assert "holds predictions of model 'embedded' and not 'other'" in one_line(capsys)
 
 
+def test_a_model_whose_files_changed_is_another_one(
+    clip: Path, tmp_path: Path, segmenter: FakeSegmenter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "mine"
+    model.mkdir()
+    (model / "preset.yaml").write_text("reason: {}")
+    (model / "glue.safetensors").write_bytes(b"before" * 100_000)
+    arguments = ["--video", str(clip), "--query", "the dog", "--output", str(tmp_path / "out")]
+    for _ in range(2):
+        assert inference.main([*arguments, "--model", str(model)]) == 0
+    assert segmenter.asked == ["the dog"]
+    capsys.readouterr()
+    (model / "glue.safetensors").write_bytes(b"before" * 99_999 + b"after ")
+    assert inference.main([*arguments, "--model", str(model)]) == 2
+    assert f"predictions of {model} as it was before its files changed" in one_line(capsys)
+
+
+def test_a_misspelt_model_does_not_take_the_folder(
+    clip: Path, tmp_path: Path, segmenter: FakeSegmenter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--video", str(clip), "--query", "the dog", "--output", str(tmp_path / "out")]
+    assert inference.main([*arguments, "--model", "embeded"]) == 2
+    assert "did you mean 'embedded'?" in one_line(capsys)
+    assert inference.main(arguments) == 0
+
+
 def test_a_full_disk_keeps_what_is_done(
     clip: Path,
     tmp_path: Path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from pathlib import Path
 
 from visa.checkpoints.location import PICKLED, REPOSITORY
@@ -12,6 +13,9 @@ PRESETS = Path(__file__).parent / "presets"
 PRESET_NAME = "preset.yaml"
 # One of these makes a folder a published checkpoint's; "latest" and "global_step*" are DeepSpeed's.
 CHECKPOINT_FILES = ("config.json", "*.safetensors", "*.bin", "latest", "global_step*")
+
+# Read of either end of a file to see whether it has changed.
+PROBE_BYTES = 2**16
 
 
 def preset_names() -> list[str]:
@@ -72,3 +76,24 @@ def check_model(model: str | Path) -> None:
     except InputError:
         if not is_checkpoint(model):
             raise
+
+
+def fingerprint(model: str | Path) -> str:
+    """What changes when the files of a model do; "" for one that has a name, here or on the hub.
+
+    It goes by names, sizes, beginnings and ends: gigabytes are not read, and a copy is the same model.
+    """
+    path = Path(model).expanduser()
+    files = [path] if path.is_file() else []
+    if path.is_dir():
+        patterns = (PRESET_NAME, *CHECKPOINT_FILES[:3])
+        files = sorted({file for pattern in patterns for file in path.glob(pattern) if file.is_file()})
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name}\0{size}\0".encode("utf-8", "surrogateescape"))
+        with file.open("rb") as opened:
+            digest.update(opened.read(PROBE_BYTES))
+            opened.seek(max(0, size - PROBE_BYTES))
+            digest.update(opened.read(PROBE_BYTES))
+    return digest.hexdigest()[:16] if files else ""

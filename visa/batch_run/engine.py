@@ -64,6 +64,7 @@ class BatchRun:
 
     Attributes:
         started: when, by the file system's clock.
+        had_work: whether any question was waiting for this process.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class BatchRun:
         self._write = write
         self._bar = bar
         self.unwritable: dict[str, str] = {}  # videos whose folder cannot be made, and why
+        self.had_work = False
         self._settled: set[str] = set()
         with tempfile.TemporaryFile(dir=output) as file:  # the clock of the file system counts
             self.started = os.fstat(file.fileno()).st_mtime
@@ -102,6 +104,7 @@ class BatchRun:
         Raises:
             OutputError: the output cannot be written any more.
         """
+        self.had_work = True
         shares = share_out(self.tasks, self.rank.count)
         own = shares[self.rank.index]
         others = [task for share in shares if share is not own for task in share]

@@ -15,12 +15,14 @@ from typing import Any
 
 from visa.batch_run.engine import BatchRun
 from visa.batch_run.locks import lock
-from visa.batch_run.manifest import RESULT_NAME, Manifest
+from visa.batch_run.manifest import MANIFEST_NAME, RESULT_NAME, Manifest
 from visa.commands.output import write_json
 from visa.errors import InputError
 
 SUMMARY_NAME = "results.json"
 LOCK_NAME = ".run.lock"
+# What a run's file calls `visa.preset_files.fingerprint` of its model.
+WEIGHTS = "weights"
 MAX_ROWS = 50
 MIN_TABLE_WIDTH = 100
 
@@ -60,6 +62,8 @@ class Outcome:
 def begin_run(path: Path, about: dict[str, str], same: tuple[str, ...]) -> None:
     """Write down what a run is; refuse a folder that holds another one's answers.
 
+    One that never came to work on a video, as with a misspelt model, is in nobody's way.
+
     Args:
         path: the file in the output folder that tells it.
         about: what it tells.
@@ -72,10 +76,16 @@ def begin_run(path: Path, about: dict[str, str], same: tuple[str, ...]) -> None:
         if path.exists():
             try:
                 before = json.loads(path.read_text(encoding="utf-8"))
+                before.setdefault(WEIGHTS, about.get(WEIGHTS, ""))  # older runs did not write it down
                 changed = [key for key in same if before.get(key) != about[key]]
             except (OSError, ValueError, AttributeError) as error:
                 raise InputError(f"{path} cannot be read ({error}): give another --output") from error
-            if changed:
+            if changed and any(path.parent.rglob(MANIFEST_NAME)):
+                if changed == [WEIGHTS]:
+                    raise InputError(
+                        f"{path.parent} holds predictions of {about['model']} as it was before its files "
+                        "changed: give another --output"
+                    )
                 differences = ", ".join(
                     f"{key} {before.get(key)!r} and not {about[key]!r}" for key in changed
                 )
@@ -107,7 +117,9 @@ def write_summary(run: BatchRun, model: str) -> Outcome:
                 entry["failed"] = failed
             entries.append(entry)
         summary = {"model": model, "done": settled, "videos": [*entries, *_others(path, entries)]}
-        said = settled and run.rank.count > 1 and _was_said(path, summary, run.started)
+        # Where nothing was left, this run's summary and an earlier one's look alike: the first rank speaks.
+        is_idle = not run.had_work and run.rank.index > 0
+        said = settled and run.rank.count > 1 and (is_idle or _was_said(path, summary, run.started))
         write_json(path, summary)
     num_asked = tuple(len(task.asks) for task in run.tasks)
     return Outcome(tuple(entries), num_asked, settled, not said and (settled or run.rank.count == 1))

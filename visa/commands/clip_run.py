@@ -24,6 +24,7 @@ from visa.commands.batch import work_through
 from visa.commands.output import complain, ended_by, prepare_output, warn
 from visa.commands.progress import StageBars
 from visa.errors import InputError
+from visa.preset_files import fingerprint
 from visa.questions import clean_question
 
 if TYPE_CHECKING:
@@ -58,10 +59,11 @@ def run_clip(options: argparse.Namespace, load: Callable[[str], Any]) -> int:
         prepare_output(output / task.name)
         about = {
             "model": str(options.model),
+            "weights": fingerprint(options.model),
             "cutout": "yes" if options.cutout else "no",
             "video": spoken(Path(options.video).resolve()),
         }
-        begin_run(output / RUN_NAME, about, same=("model", "cutout"))
+        begin_run(output / RUN_NAME, about, same=("model", "weights", "cutout"))
 
         def write(folder: Path, _: Ask, tracklet: Tracklet) -> None:
             print("  saving ...", file=sys.stderr, flush=True)

@@ -37,6 +37,7 @@ from visa.commands.output import (
     write_json,
 )
 from visa.errors import InputError
+from visa.preset_files import fingerprint
 
 if TYPE_CHECKING:
     from dataset.clip import Clip
@@ -82,8 +83,9 @@ def run_dataset(options: argparse.Namespace, load: Callable[[str], Any]) -> int:
             "root": str(Path(options.root).resolve()),
             "split": reader.split,
             "model": str(options.model),
+            "weights": fingerprint(options.model),
         }
-        begin_run(output / RUN_NAME, about, same=("dataset", "split", "model"))
+        begin_run(output / RUN_NAME, about, same=("dataset", "split", "model", "weights"))
         run = BatchRun(_tasks(reader), output, partial(_write, model=about["model"]), rank)
     except (ValueError, OSError, KeyboardInterrupt) as error:  # a ValueError: also an unreadable data set
         return ended_by(error)

@@ -20,6 +20,7 @@ from visa.batch_run.task import Ask
 from visa.commands.batch import work_through
 from visa.commands.output import ended_by, prepare_output, warn
 from visa.errors import InputError
+from visa.preset_files import fingerprint
 
 if TYPE_CHECKING:
     from visa.tracklet import Tracklet
@@ -49,10 +50,11 @@ def run_folder(options: argparse.Namespace, load: Callable[[str], Any]) -> int:
         output = prepare_output(options.output)
         about = {
             "model": str(options.model),
+            "weights": fingerprint(options.model),
             "cutout": "yes" if options.cutout else "no",
             "video_folder": spoken(Path(options.video_folder).resolve()),
         }
-        begin_run(output / RUN_NAME, about, same=("model", "cutout"))
+        begin_run(output / RUN_NAME, about, same=("model", "weights", "cutout"))
         if rank.index == 0:
             for line in warnings:
                 warn(line)

@@ -49,6 +49,20 @@ def test_a_gif(tmp_path: Path) -> None:
     assert looks_like_video(path)
 
 
+@pytest.mark.parametrize("codec", ["libvpx-vp9", "mpeg4", "libx264", "gif"])
+def test_odd_sizes_keep_every_pixel(tmp_path: Path, codec: str) -> None:
+    suffix = {"libvpx-vp9": "webm", "mpeg4": "avi", "libx264": "mp4", "gif": "gif"}[codec]
+    pixels = {"mpeg4": "yuv420p", "gif": "rgb8"}.get(codec, "yuv444p")
+    path = write_clip(tmp_path / f"clip.{suffix}", 3, height=65, width=97, codec=codec, pixel_format=pixels)
+    video = Video.open(path)
+    assert video.frames(range(3)).shape == (3, 65, 97, 3)
+    # Players want even sides: the overlay may lose a line of pixels, and no more.
+    write_video(tmp_path / "overlay.mp4", iter(video), video.fps)
+    overlay = Video.open(tmp_path / "overlay.mp4")
+    assert abs(overlay.height - 65) <= 1
+    assert abs(overlay.width - 97) <= 1
+
+
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
 def test_frames_at_uneven_times_are_each_their_own(tmp_path: Path, name: str) -> None:
     # as phones and screen recordings have them: 0, 40, 50, 500 ms, ...

@@ -121,17 +121,28 @@ def test_damage_in_the_middle_never_shifts_the_frames(tmp_path: Path, library: s
     assert warning.startswith("damaged: frame ")
 
 
-def test_a_turned_phone_video_stands_upright(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "clip.mp4", 3)
+# What a phone writes into the file's header for a quarter turn clockwise, half a turn and three quarters.
+TURNS = {
+    1: (0, 0x10000, 0, -0x10000, 0, 0, 96 << 16, 0, 0x40000000),
+    2: (-0x10000, 0, 0, 0, -0x10000, 0, 96 << 16, 64 << 16, 0x40000000),
+    3: (0, -0x10000, 0, 0x10000, 0, 0, 0, 96 << 16, 0x40000000),
+}
+
+
+@pytest.mark.parametrize("quarters", TURNS)
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_a_turned_phone_video_stands_upright(
+    tmp_path: Path, quarters: int, suffix: str, library: str
+) -> None:
+    path = write_clip(tmp_path / f"clip.{suffix}", 3)
     content = path.read_bytes()
     upright = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
-    clockwise = struct.pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, 96 << 16, 0, 0x40000000)
-    header = content.index(b"tkhd")
-    at = content.index(upright, header)
-    path.write_bytes(content[:at] + clockwise + content[at + len(upright) :])
+    at = content.index(upright, content.index(b"tkhd"))
+    turned = struct.pack(">9i", *TURNS[quarters])
+    path.write_bytes(content[:at] + turned + content[at + len(upright) :])
     video = Video.open(path)
-    assert (video.height, video.width) == (96, 64)
-    assert number_of(np.rot90(video[2])) == 2  # turned back, counter-clockwise
+    assert (video.height, video.width) == ((64, 96) if quarters == 2 else (96, 64))
+    assert number_of(np.rot90(video[2], quarters)) == 2  # turned back, counter-clockwise
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (17, 9), (9, 17)])

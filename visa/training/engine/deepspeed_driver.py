@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from visa.errors import InputError
 from visa.training.engine.driver import MOMENTS, TrainState, Update, make_adamw, put_weights
@@ -51,6 +51,22 @@ def configuration(settings: RunSettings, accumulation: int) -> dict[str, Any]:
     }
 
 
+class _Shown(nn.Module):
+    """A step whose losses DeepSpeed finds in what comes out, looking into tuples but not into dataclasses.
+
+    It begins its backward pass with a hook on them. Without, it would learn only afterwards whether a
+    micro-batch was a step's last, and ZeRO-1 would average the first micro-batch's gradient in its place.
+    """
+
+    def __init__(self, step: nn.Module):
+        super().__init__()
+        self.step = step
+
+    def forward(self, batch: MicroBatch) -> tuple[StepResult, tuple[Tensor, ...]]:
+        result = self.step(batch)
+        return result, tuple(result.parts.values())
+
+
 class DeepSpeedDriver:
     """See `Driver`.
 
@@ -83,7 +99,7 @@ class DeepSpeedDriver:
         if start is not None:
             put_weights(self.trained, start)
         self.engine, *_ = deepspeed.initialize(
-            model=step,
+            model=_Shown(step),
             optimizer=make_adamw(groups, settings.optimiser),
             config=configuration(settings, accumulation),
             dist_init_required=False,
@@ -95,7 +111,7 @@ class DeepSpeedDriver:
             self._restore(start)
 
     def forward(self, batch: MicroBatch) -> StepResult:
-        return self.engine(batch)
+        return self.engine(batch)[0]
 
     def backward(self, loss: Tensor) -> None:
         self.engine.backward(loss)

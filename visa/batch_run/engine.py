@@ -207,7 +207,7 @@ class BatchRun:
         except OSError as error:
             if error.errno in ABOUT_ONE_NAME:
                 raise
-            raise OutputError(error.errno, _words(error), str(error.filename or place)) from error
+            raise OutputError(error.errno, error.strerror or _words(error), str(place)) from error
 
 
 class _Asking:

@@ -10,7 +10,7 @@ from typing import Any
 
 from visa.errors import InputError
 
-DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130  # exit codes of a command that works through videos
+DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130  # exit codes of all commands
 
 
 def prepare_output(folder: str | Path) -> Path:
@@ -49,15 +49,17 @@ def complain(message: object) -> None:
 
 
 def ended_by(error: BaseException) -> int:
-    """Say in one line what ended a command before its work began, and give the exit code that fits.
+    """Say in one line what ended a command, and give the exit code that fits.
 
     Args:
-        error: bad input (a ValueError), the machine's refusal (an OSError) or an interrupt.
+        error: bad input (a ValueError), the machine's refusal (an OSError), a download that failed, or an
+            interrupt.
     """
     if isinstance(error, KeyboardInterrupt):
         complain("interrupted")
         return INTERRUPTED
-    complain(error)
+    named = isinstance(error, OSError) and error.filename and error.strerror
+    complain(f"{error.filename}: {error.strerror}" if named else error)
     return BAD_USAGE if isinstance(error, ValueError) else FAILED
 
 

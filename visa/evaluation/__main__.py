@@ -13,10 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from visa.commands.output import complain, prepare_output, reason, speak_any_language, warn
+from visa.commands.output import DONE, FAILED, complain, ended_by, prepare_output, speak_any_language, warn
 from visa.errors import InputError
 
-DONE, FAULTY, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 SHOWN_COMPLAINTS = 20
 
 
@@ -86,15 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if too_few or min(options.gallery, options.worst) < 0:
             raise InputError("--gallery and --worst must be 0 or more, --processes 1 or more")
         return _submit(options) if options.submission else _score(options)
-    except ValueError as error:  # bad input and a data set that cannot be read
-        complain(error)
-        return BAD_USAGE
-    except OSError as error:
-        complain(f"{error.filename or options.predictions}: {reason(error)}")
-        return FAULTY
-    except KeyboardInterrupt:
-        complain("interrupted")
-        return INTERRUPTED
+    except (ValueError, OSError, KeyboardInterrupt) as error:  # a ValueError: also an unreadable data set
+        return ended_by(error)
 
 
 def _score(options: argparse.Namespace) -> int:
@@ -126,7 +118,7 @@ def _score(options: argparse.Namespace) -> int:
         (complain if outcome.faults or not options.allow_missing else warn)(line)
     if len(complaints) > SHOWN_COMPLAINTS:
         warn(f"{len(complaints) - SHOWN_COMPLAINTS} more are in {folder / 'scores.json'}")
-    return DONE if outcome.complete else FAULTY
+    return DONE if outcome.complete else FAILED
 
 
 def _draw(outcome, folder: Path, options: argparse.Namespace) -> None:
@@ -164,7 +156,7 @@ def _submit(options: argparse.Namespace) -> int:
         )
     except InputError as error:
         complain(error)
-        return FAULTY
+        return FAILED
     size = options.submission.stat().st_size / 2**20
     print(f"{options.submission}: {number} masks of {len(reader)} videos, {size:.1f} MiB, layout checked")
     return DONE

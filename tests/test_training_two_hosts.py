@@ -30,11 +30,8 @@ SETTINGS = [
     "report.tensorboard=false",
     "export=false",
 ]
-# The ranks get no more of the launcher's environment than this.
 ENVIRONMENT = {
     "GLOO_SOCKET_IFNAME": "eth0",
-    "DS_ACCELERATOR": "cpu",
-    "OMP_NUM_THREADS": "1",
     "VISA_MEETING_SECONDS": "300",
 }
 
@@ -49,45 +46,13 @@ def hosts(tmp_path_factory) -> Iterator[tuple[Host, Host]]:
         yield both
 
 
-class Launch:
-    """`deepspeed --hostfile` on the first host, its output in a file."""
+class Launch(two_hosts.Launch):
+    """A training run on the two hosts."""
 
     def __init__(self, hosts: tuple[Host, Host], folder: Path, port: int, listed: tuple = ADDRESSES, **more):
-        self.out, self.told = folder / "out", folder / f"told-{port}.txt"
-        (folder / "hostfile").write_text("".join(f"{host} slots=1\n" for host in listed))
-        lines = [f"{name}={value}\n" for name, value in {**ENVIRONMENT, **more}.items()]
-        (folder / ".deepspeed_env").write_text("".join(lines))
-        searched = os.pathsep.join([str(hosts[0].folder), two_hosts.SEARCHED])
-        imported = os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-        # Another .deepspeed_env may be in the real home.
-        own = {"PATH": searched, "PYTHONPATH": imported, "HOME": str(folder), "DS_ACCELERATOR": "cpu"}
-        command = hosts[0].inside(
-            *(sys.executable, "-m", "deepspeed.launcher.runner", "--hostfile", "hostfile"),
-            *("--master_addr", ADDRESSES[0], "--master_port", str(port)),
-            *(str(ROOT / "train_ds.py"), "--config", "train/smoke", f"out={self.out}", *SETTINGS),
-        )
-        with self.told.open("w") as told:
-            self.process = subprocess.Popen(
-                command, cwd=folder, env={**os.environ, **own}, stdout=told, stderr=subprocess.STDOUT
-            )
-
-    def __enter__(self) -> Launch:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            # What it started on the hosts ends with them.
-            self.process.kill()
-            self.process.wait()
-
-    def output(self) -> str:
-        return self.told.read_text(errors="replace")
-
-    def wait(self, seconds: float) -> int:
-        try:
-            return self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"still running after {seconds} s:\n{self.output()[-4000:]}")
+        self.out = folder / "out"
+        command = [ROOT / "train_ds.py", "--config", "train/smoke", f"out={self.out}", *SETTINGS]
+        super().__init__(hosts, folder, port, command, {**ENVIRONMENT, **more}, listed)
 
     def wait_for_step(self, step: int) -> None:
         """Until the run has saved that step."""

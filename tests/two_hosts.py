@@ -11,11 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
+ROOT = Path(__file__).parents[1]
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
 NOBODY = "10.77.0.9"
 PREFIX = "visa-test"
@@ -129,6 +132,66 @@ def two_hosts(folder: Path) -> Iterator[tuple[Host, Host]]:
     finally:
         for name in names:
             _remove(name)
+
+
+class Launch:
+    """`deepspeed --hostfile` on the first host, one process on each, the output in a file.
+
+    Args:
+        hosts: where.
+        folder: for the hostfile and the output; the launcher's home.
+        port: at which the processes could meet.
+        command: a Python program and its arguments.
+        environment: what the processes are told; they get little else of the launcher's.
+        listed: the hosts that the hostfile names.
+    """
+
+    def __init__(
+        self,
+        hosts: tuple[Host, Host],
+        folder: Path,
+        port: int,
+        command: Sequence[str | Path],
+        environment: Mapping[str, object],
+        listed: Sequence[str] = ADDRESSES,
+    ):
+        self.told = folder / f"told-{port}.txt"
+        (folder / "hostfile").write_text("".join(f"{host} slots=1\n" for host in listed))
+        settings = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", **environment}
+        lines = [f"{name}={value}\n" for name, value in settings.items()]
+        (folder / ".deepspeed_env").write_text("".join(lines))
+        searched = os.pathsep.join([str(hosts[0].folder), SEARCHED])
+        imported = os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+        # Another .deepspeed_env may be in the real home.
+        own = {"PATH": searched, "PYTHONPATH": imported, "HOME": str(folder), "DS_ACCELERATOR": "cpu"}
+        whole = hosts[0].inside(
+            *(sys.executable, "-m", "deepspeed.launcher.runner", "--hostfile", "hostfile"),
+            *("--master_addr", ADDRESSES[0], "--master_port", str(port), *map(str, command)),
+        )
+        with self.told.open("w") as told:
+            self.process = subprocess.Popen(
+                whole, cwd=folder, env={**os.environ, **own}, stdout=told, stderr=subprocess.STDOUT
+            )
+
+    def __enter__(self) -> Launch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            # What it started on the hosts ends with them.
+            self.process.kill()
+            self.process.wait()
+
+    def output(self) -> str:
+        """What the launcher and the processes have said so far."""
+        return self.told.read_text(errors="replace")
+
+    def wait(self, seconds: float) -> int:
+        """The launcher's exit code."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"still running after {seconds} s:\n{self.output()[-4000:]}")
 
 
 def _remove(name: str) -> None:

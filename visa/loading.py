@@ -41,8 +41,8 @@ def load(
         device: where to run; by default the GPU if there is one.
         options: of the published systems: ``answer`` ("forced" or "generate"), ``xmem`` (a path),
             ``scorer`` (a model, named as here: the one that is asked where to look), and the fields of
-            `visa.checkpoints.options.LoadOptions`: dtype, bits, attention, device_map and others. Of SteerSeg:
-            those of `visa.steerseg.loading.build_steerseg`, such as ``soft_prompts`` (a folder, or False).
+            `visa.checkpoints.options.LoadOptions`: dtype, bits, attention, device_map and others. Those of
+            SteerSeg stand with `visa.steerseg.loading.build_steerseg`, such as ``soft_prompts`` (a folder).
 
     Raises:
         InputError: no such preset or option, or weights that cannot be used. DownloadError: a public part
@@ -58,6 +58,10 @@ def load(
             from visa.published_loading import build_published
 
             return build_published(path.stem, preset, path.parent, device, where=where, **options)
+        if "backbone" in preset:
+            from visa.grounded.loading import build_grounded
+
+            return build_grounded(path.stem, preset, path.parent, device, **options)
         if is_steerseg(preset):
             from visa.steerseg.loading import build_steerseg
 

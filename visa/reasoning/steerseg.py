@@ -25,6 +25,7 @@ from visa.steerseg.attention import Looking
 from visa.steerseg.attributes import Attributes, find_attributes, grounding_question
 from visa.steerseg.candidates import Candidate, draw_seeds, grow
 from visa.steerseg.fusion import fuse, refine
+from visa.steerseg.keyframe_clip import keyframe_clip
 from visa.steerseg.maps import AttentionMaps
 from visa.steerseg.points import find_peaks
 from visa.steerseg.ranking import rank
@@ -56,14 +57,6 @@ class Looked:
     attributes: Attributes
     refined: AttentionMaps
     joint: Tensor
-
-
-@dataclass(frozen=True)
-class KeyframeClip:
-    """The keyframes as a clip of their own, and the tracker's features of it."""
-
-    video: Video
-    features: object
 
 
 @dataclass
@@ -189,7 +182,12 @@ class SteerSegReasoner:
             self.settings.candidates,
         )
         key = ("keyframes", looked.keyframes)
-        clip = viewing.reading(key, lambda _: self._clip(viewing.video, looked.keyframes))
+        clip = viewing.reading(
+            key,
+            lambda _: keyframe_clip(
+                viewing.video, looked.keyframes, self.keyframe_tracker, viewing.tracker_features
+            ),
+        )
         done = 0
 
         def carry(keyframe: int, mask: np.ndarray) -> np.ndarray:
@@ -205,10 +203,6 @@ class SteerSegReasoner:
         if not candidates:
             _log.warning("SAM draws nothing at %d points of attention", len(peaks))
         return candidates
-
-    def _clip(self, video: Video, keyframes: tuple[int, ...]) -> KeyframeClip:
-        clip = Video.from_frames(video.frames(keyframes), video.fps, video.name)
-        return KeyframeClip(clip, self.keyframe_tracker.features(clip))
 
     @cached_property
     def _marks(self) -> tuple:

@@ -41,13 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(config: str, overrides: Sequence[str]) -> int:
-    """A published system's recipe says what model it starts from; the other is the embedded one's."""
+    """A published system's recipe says what model it starts from, one of soft prompts which backbone it
+    steers; the other is the embedded system's."""
     from visa.training.engine.settings import is_engine_recipe, read_settings
     from visa.training.recipe import open_recipe
+    from visa.training.steering.settings import is_steering_recipe, read_steering
 
-    if is_engine_recipe(open_recipe(config)):
+    recipe = open_recipe(config)
+    if is_engine_recipe(recipe):
         settings: Any = read_settings(config, overrides)
         from visa.training.engine.run import train
+    elif is_steering_recipe(recipe):
+        settings = read_steering(config, overrides)
+        from visa.training.steering.run import train_steering as train
     else:
         from visa.training.embedded_settings import read_embedded
 

@@ -61,7 +61,7 @@ class SceneExamples:
         chosen = [turns[k][1] for k in rng.permutation(len(turns))[: self.max_turns]]
         kept = slice(-1, None) if alone else slice(None)
         return Example(
-            frames=tuple(_float(cells) for cells in cached.frames[kept]),
+            frames=tuple(as_float(cells) for cells in cached.frames[kept]),
             words=None,
             percents=cached.percents[kept],
             sam_features=cached.sam_features.float(),
@@ -82,7 +82,8 @@ class SceneExamples:
         return taught
 
 
-def _float(cells: FrameCells) -> FrameCells:
+def as_float(cells: FrameCells) -> FrameCells:
+    """Cached cells in the types that networks take."""
     return FrameCells(
         cells.features.float(),
         cells.colour.float(),

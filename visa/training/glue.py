@@ -26,7 +26,7 @@ PARTS = {
 }
 # What nothing teaches but the masks that SAM draws.
 TAUGHT_BY_MASKS = "mllm.head.prompt."
-# What of SAM's decoder the one mask drawn here teaches nothing: left alone, where weight decay would change it.
+# What of SAM's decoder one mask teaches nothing: left alone, where weight decay would change it.
 UNTAUGHT = ("iou_prediction_head.", *(f"output_hypernetworks_mlps.{k}." for k in (1, 2, 3)))
 
 

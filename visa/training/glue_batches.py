@@ -111,4 +111,5 @@ def open_glue_reader(batches: GlueBatches, reading: ReadingSettings, ranks: Rank
         workers=reading.workers,
         prefetch=reading.prefetch,
         broken_share=reading.broken_share,
+        remedy="take these scenes away, and they are filmed anew; or raise reading.broken_share",
     )

@@ -8,6 +8,7 @@ from dataset.errors import DatasetError
 # A share of fewer samples says nothing: one broken clip among the first ten need not be ten in a hundred.
 FEWEST_JUDGED = 1000
 MOST_NAMED = 20
+REMEDY = "mend the data (python -m dataset check), or raise data.broken_share"
 
 
 class DataError(RuntimeError):
@@ -19,6 +20,7 @@ class BrokenCount:
 
     Args:
         allowed_share: of broken samples. Fewer than `FEWEST_JUDGED` samples count as so many.
+        remedy: what to do about too many.
 
     Attributes:
         read: samples so far, broken ones not counted.
@@ -26,8 +28,8 @@ class BrokenCount:
         reasons: what is wrong, in a line that names the file -> its sort.
     """
 
-    def __init__(self, allowed_share: float = 0.01):
-        self.allowed_share = allowed_share
+    def __init__(self, allowed_share: float = 0.01, remedy: str = REMEDY):
+        self.allowed_share, self.remedy = allowed_share, remedy
         self.read, self.broken = 0, 0
         self.reasons: dict[str, str] = {}
 
@@ -45,8 +47,7 @@ class BrokenCount:
             last = next(reversed(self.reasons))
             raise DataError(
                 f"{self.broken} of {self.read + self.broken} samples are broken, more than "
-                f"{self.allowed_share:.2%} of {FEWEST_JUDGED} or of all; the last: {last}; "
-                "mend the data (python -m dataset check), or raise data.broken_share"
+                f"{self.allowed_share:.2%} of {FEWEST_JUDGED} or of all; the last: {last}; {self.remedy}"
             )
 
     def _name(self, fault: DatasetError) -> None:

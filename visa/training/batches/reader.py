@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
-from visa.training.batches.faults import BrokenCount, DataError
+from visa.training.batches.faults import REMEDY, BrokenCount, DataError
 from visa.training.batches.workers import MicroBatches, Workers
 from visa.training.engine.batch import TrainingBatch
 
@@ -19,7 +19,7 @@ class MixtureReader:
         fingerprint: says whether two runs read the same data.
         rank: which process this is. world_size: how many there are.
         workers, prefetch: see `Workers`.
-        broken_share: of samples that may be broken.
+        broken_share: of samples that may be broken. remedy: what to do about more.
 
     Attributes:
         waited_s: seconds that callers have waited for batches.
@@ -35,6 +35,7 @@ class MixtureReader:
         workers: int = 0,
         prefetch: int = 2,
         broken_share: float = 0.01,
+        remedy: str = REMEDY,
     ):
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be from 0 to {world_size - 1}, got {rank}")
@@ -42,7 +43,7 @@ class MixtureReader:
         self.waited_s = 0.0
         self._batches, self._rank, self._world_size = batches, rank, world_size
         self._processes, self._prefetch = workers, prefetch
-        self._count = BrokenCount(broken_share)
+        self._count = BrokenCount(broken_share, remedy)
         self._workers: Workers | None = None
         self._position = 0
 

@@ -11,6 +11,7 @@ from typing import Any
 from visa.errors import InputError
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130  # exit codes of all commands
+STOPPED = 128 + 15  # by SIGTERM, after saving
 
 
 def prepare_output(folder: str | Path) -> Path:

@@ -10,11 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from visa.commands.output import complain
+from visa.commands.output import DONE, FAILED, STOPPED, complain, ended_by
 from visa.errors import DownloadError, InputError
-
-DONE, FAILED, BAD_USAGE = 0, 1, 2
-STOPPED = 128 + 15  # by SIGTERM, after saving
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,12 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_intermixed_args(arguments)
     try:
         return _train(options.config, options.settings)
-    except InputError as error:
-        complain(error)
-        return BAD_USAGE
-    except (DownloadError, OSError) as error:
-        complain(error)
-        return FAILED
+    except (InputError, DownloadError, OSError) as error:
+        return ended_by(error)
 
 
 def _train(config: str, overrides: Sequence[str]) -> int:

@@ -169,6 +169,17 @@ def test_an_output_that_is_a_file_is_bad_usage(
     assert "is a file" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_no_model_is_bad_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setitem(vars(visa), "load", lambda name: pytest.fail("loaded for nothing"))
+    arguments = ["--model", str(tmp_path / "mine"), "--output", str(tmp_path / "out")]
+    assert chat.main(arguments) == 2
+    assert f"the folder {tmp_path / 'mine'} holds no model" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_bad_clip_on_the_command_line_ends_a_piped_conversation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

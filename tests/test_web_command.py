@@ -54,6 +54,14 @@ def test_without_gradio(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert server.INSTALL in line
 
 
+def test_a_folder_that_is_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(server, "require_gradio", lambda: None)
+    assert main(["--model", str(tmp_path)]) == BAD_USAGE
+    assert f"error: the folder {tmp_path} holds no model" in capsys.readouterr().err
+
+
 def test_it_is_bound_to_this_machine() -> None:
     assert server.ADDRESS == "127.0.0.1"
     assert "address" not in build_parser().format_help().replace("--port", "")

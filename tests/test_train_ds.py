@@ -9,22 +9,25 @@ import pytest
 
 from visa.commands import train
 from visa.errors import DownloadError, InputError
+from visa.training.batches.faults import DataError
+from visa.training.engine.faults import TrainingError
 
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Recipes that training was started with; `fail` is raised in it."""
+    """Settings that training was started with; `fail` is raised in it, or it ends as ``finished`` says."""
     from visa.training import embedded
+    from visa.training.engine.stage import Outcome
 
-    trained = SimpleNamespace(recipes=[], fail=None)
+    trained = SimpleNamespace(settings=[], fail=None, finished=True)
 
-    def train_embedded(recipe):
-        trained.recipes.append(recipe)
+    def train_embedded(settings):
+        trained.settings.append(settings)
         if trained.fail is not None:
             raise trained.fail
-        return Path("runs/here")
+        return Outcome(True, Path("runs/here")) if trained.finished else Outcome(False)
 
     monkeypatch.setattr(embedded, "train_embedded", train_embedded)
     return trained
@@ -33,9 +36,15 @@ def trained(monkeypatch):
 def test_done(trained, capsys):
     arguments = ["--config", "train/embedded", "seed=4", "words.steps=2"]
     assert train.main(arguments) == 0
-    (recipe,) = trained.recipes
-    assert (recipe["seed"], recipe["words"]["steps"]) == (4, 2)
+    (settings,) = trained.settings
+    assert (settings.seed, settings.words.steps) == (4, 2)
     assert capsys.readouterr().out == f"wrote {Path('runs/here')}\n"
+
+
+def test_a_run_that_sigterm_ended_is_told_by_its_exit_code(trained, capsys):
+    trained.finished = False
+    assert train.main(["--config", "train/embedded"]) == 128 + 15
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
@@ -43,13 +52,13 @@ def test_done(trained, capsys):
     [
         (["--config", "train/embeded"], "train/embedded"),
         (["--config", "train/embedded", "sed=4"], "did you mean 'seed'"),
-        (["--config", "train/embedded", "seed=many"], "seed is a int"),
+        (["--config", "train/embedded", "seed=many"], "seed must be a whole number"),
         (["--config", "train/embedded", "seed"], "expected key=value"),
     ],
 )
 def test_bad_settings_exit_with_2_and_one_line(trained, capsys, arguments, message):
     assert train.main(arguments) == 2
-    assert not trained.recipes
+    assert not trained.settings
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("error: ")
@@ -65,7 +74,7 @@ def test_bad_usage_exits_with_2(trained, arguments, capsys):
         train.main(arguments)
     assert caught.value.code == 2
     assert "usage: train_ds.py" in capsys.readouterr().err
-    assert not trained.recipes
+    assert not trained.settings
 
 
 @pytest.mark.parametrize(
@@ -74,8 +83,10 @@ def test_bad_usage_exits_with_2(trained, arguments, capsys):
         (InputError("bad\ninput"), 2),
         (DownloadError("mobile_sam.pt cannot be had"), 1),
         (PermissionError(13, "Permission denied", "runs"), 1),
+        (TrainingError("the loss of step 3\nis not finite"), 1),
+        (DataError("11 of 23 samples are broken"), 1),
     ],
-    ids=["input", "download", "disk"],
+    ids=["input", "download", "disk", "training", "data"],
 )
 def test_failures_in_training_are_one_line_too(trained, capsys, error, code):
     trained.fail = error

@@ -22,19 +22,24 @@ class StageClock:
     part of the other. So looking at frames while sampling is "sample", but decoding them is "decode".
     What another thread does meanwhile, such as reading ahead, costs no time and is not on the clock.
 
+    Args:
+        inner: Stages that take over inside others.
+        now: What tells the seconds; the clock on the wall by default.
+
     Attributes:
         seconds: By stage, what is spent in it and in no inner one.
         whole_seconds: By stage, inner ones included.
         peak_bytes: By stage, the most memory that the process held.
     """
 
-    def __init__(self, inner: tuple[str, ...] = ()) -> None:
+    def __init__(self, inner: tuple[str, ...] = (), now: Callable[[], float] | None = None) -> None:
+        self.now = now or time.perf_counter
         self.seconds: Counter[str] = Counter()
         self.whole_seconds: Counter[str] = Counter()
         self.peak_bytes: dict[str, int] = {}
         self._inner = inner
         self._stack: list[str] = []
-        self._mark = time.perf_counter()
+        self._mark = self.now()
         self._thread = threading.current_thread()
 
     @contextmanager
@@ -46,13 +51,13 @@ class StageClock:
             return
         self._turn()
         self._stack.append(name)
-        start = time.perf_counter()
+        start = self.now()
         try:
             yield
         finally:
             self._turn()
             self._stack.pop()
-            self.whole_seconds[name] += time.perf_counter() - start
+            self.whole_seconds[name] += self.now() - start
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -113,7 +118,7 @@ class StageClock:
     def _turn(self) -> None:
         """Books the time since the last turn for the stage that is on."""
         self._note_memory()
-        now = time.perf_counter()
+        now = self.now()
         if self._stack:
             self.seconds[self._stack[-1]] += now - self._mark
         self._mark = now

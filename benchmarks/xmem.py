@@ -1,7 +1,6 @@
 """The published tracker at full size: one object, and several questions about one video.
 
     python benchmarks/xmem.py [CLIP] [--weights XMem.pth] [--frames 20] [--questions 6]
-    python benchmarks/xmem.py --long 500 5000
 
 Without CLIP, a short public one; its shorter side is brought to 480. Without weights the network is untrained
 but passes masks on, so that it follows things after a fashion: time does not depend on weights.
@@ -10,17 +9,13 @@ Times are processor seconds of this process: with one thread they are what a qui
 others use the machine. Every question starts in the middle frame and goes both ways:
 
     alone       one after another, each on its own, as `propagate` does, float32
-    together    `propagate_many`, float32: the probabilities must be those of `alone`
+    together    `propagate_many`, float32: the probabilities are those of `alone`, bit by bit
     bfloat16    the same with convolutions in bfloat16: the masks must be nearly those of `alone`
-
---long prints the peak memory after streaming that many frames of 480p, made as they are read, each in a
-process of its own, with a tracker so small that its layers do not hide what grows.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -28,7 +23,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 RADIUS = 60
-NOISE = 0.05
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,16 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, metavar="FILE", help="the published XMem.pth")
     parser.add_argument("--frames", type=int, default=20, metavar="N", help="first frames used (default: 20)")
     parser.add_argument("--questions", type=int, default=6, metavar="N", help="questions (default: 6)")
-    parser.add_argument("--long", type=int, nargs="+", metavar="N", help="peak memory for so many frames")
-    parser.add_argument("--stream", type=int, metavar="N", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     try:
-        if options.stream:
-            stream(options.stream)
-        elif options.long:
-            compare_lengths(options.long)
-        else:
-            measure(options)
+        measure(options)
     except ValueError as error:
         print(f"xmem.py: {error}", file=sys.stderr)
         return 2
@@ -118,7 +105,7 @@ def walk(propagator, clip, masks, together):
             kept.append(without_backgrounds(probs[None], tracker.contests)[0].numpy())
         return probs
 
-    calls = ((XMem, "encode_key"), (XMem, "frame_parts"), (Memory, "read"), (XMem, "segment"))
+    calls = ((XMem, "encode_key"), (Memory, "read"), (XMem, "segment"))
     with ExitStack() as undo:
         for owner, name in (*calls, (XMem, "encode_value"), (Memory, "add")):
             undo.callback(setattr, owner, name, getattr(owner, name))
@@ -154,21 +141,15 @@ def timed(call, stages: Counter, name: str):
 def untrained(frame):
     """A network of the published size that follows what looks alike, with random weights."""
     import torch
+    from untrained import follow_looks
 
     from model.xmem import XMem
-    from model.xmem.sam_trunk import pass_mask_on
     from visa.propagation import ImageEncoder
 
     torch.manual_seed(0)
     network = XMem().eval().requires_grad_(False)
-    pass_mask_on(network)
-    # The other channels have a say, too, or float32 and bfloat16 would hardly differ.
-    network.decoder.pred.weight[:, 1:].normal_(std=NOISE)
-    key = ImageEncoder(network)(frame).frame_key.key
-    # Keys of one frame spread so far that a query reads what looks alike and not everything.
-    network.key_proj.key_proj.weight *= 3 / key.std()
-    network.key_proj.key_proj.bias.zero_()
-    network.key_proj.d_proj.weight *= 0.02
+    # With a little noise, or float32 and bfloat16 would hardly differ.
+    follow_looks(network, ImageEncoder(network), frame, noise=0.05)
     return network
 
 
@@ -188,46 +169,6 @@ def overlap(masks, others) -> float:
     """IoU over all frames; 1 where both are empty."""
     union = (masks | others).sum()
     return (masks & others).sum() / union if union else 1.0
-
-
-def compare_lengths(lengths: list[int]) -> None:
-    """Peak memory of each length, measured in its own process."""
-    peaks = []
-    for length in lengths:
-        command = [sys.executable, __file__, "--stream", str(length)]
-        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        peaks.append(float(printed.split()[-1]))
-        ratio = peaks[-1] / peaks[0]
-        print(f"{length} frames: peak {peaks[-1]:.0f} MiB, {ratio:.3f} of the first", flush=True)
-
-
-def stream(num_frames: int) -> None:
-    """Follows one object through a clip that is made as it is read, and prints the peak memory in MiB."""
-    import machine
-    import numpy as np
-
-    from model.xmem import XMem, for_tracking
-    from model.xmem.resnet import ResNetKeyTrunk
-    from visa.propagation import Propagator
-    from visa.video import Video
-
-    class Endless:
-        fps, height, width, warnings = 24.0, 480, 864, []
-        frame_names = tuple(f"{index:05d}" for index in range(num_frames))
-
-        def read(self, indices):
-            noise = np.random.default_rng(indices.start)
-            return [noise.integers(0, 256, (self.height, self.width, 3), dtype=np.uint8) for _ in indices]
-
-    trunk = ResNetKeyTrunk(stem=4, widths=(2, 4, 8), depths=(1, 1, 1))
-    sizes = {"value_widths": (4, 8, 8), "value_depths": (1, 1, 1), "decoder_widths": (16, 8, 4)}
-    network = XMem(32, 512, 8, trunk, value_stem=4, update_width=8, **sizes).eval()
-    video = Video(Endless(), "endless")
-    mask = np.zeros((1, video.height, video.width), bool)
-    mask[0, 100:300, 200:500] = True
-    for _ in Propagator(for_tracking(network)).stream(video, num_frames // 2, mask):
-        pass
-    print(machine.peak_bytes() / 2**20)
 
 
 if __name__ == "__main__":

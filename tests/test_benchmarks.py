@@ -169,7 +169,22 @@ def test_the_way_of_the_7b_model_is_gone_with_few_channels(capsys):
     assert all(float(cell) > 0 for cell in cells[1:4])
 
 
-@pytest.mark.parametrize("script", ["embedded", "tracker", "pipeline", "questions", "visa_7b", "xmem"])
+def test_memory_is_measured_of_whole_runs_each_in_its_own_process(capsys, monkeypatch):
+    import memory
+
+    monkeypatch.setenv("PYTHONPATH", str(BENCHMARKS.parent))
+    assert memory.main(["--frames", "2", "3"]) == 0
+    about, *lines = capsys.readouterr().out.splitlines()
+    assert about.startswith("tiny, 1 questions, 854x480; ")
+    assert [line.split(" MiB, ")[0].split(" frames: peak ")[0] for line in lines] == ["2", "3"]
+    assert all(200 < float(line.split("peak ")[1].split()[0]) < 4000 for line in lines)
+    assert memory.main(["--frames", "2", "--model", "no such model"]) == 1
+    assert "no such model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "script", ["embedded", "memory", "tracker", "pipeline", "questions", "visa_7b", "xmem"]
+)
 def test_scripts_explain_themselves(script):
     result = subprocess.run(
         [sys.executable, str(BENCHMARKS / f"{script}.py"), "--help"],

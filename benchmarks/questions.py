@@ -124,7 +124,7 @@ def tiny_videolisa():
 
     from model.llava_phi3.language import phi3_config
     from model.llava_phi3.videolisa import build_videolisa
-    from visa.reasoning.published import AnswerSettings
+    from visa.reasoning.pointing import AnswerSettings
     from visa.reasoning.videolisa import VideoLisaReasoner
     from visa.sampling import SparseDense
     from visa.segmenter import Segmenter

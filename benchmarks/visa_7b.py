@@ -110,7 +110,7 @@ def visa_like(attention: str, *, tiny: bool):
     from visa.checkpoints.options import LoadOptions
     from visa.checkpoints.sam_shapes import sam_dtype
     from visa.propagation import ImageEncoder, Propagator
-    from visa.reasoning.published import AnswerSettings
+    from visa.reasoning.pointing import AnswerSettings
     from visa.reasoning.visa import VisaReasoner
     from visa.sampling import AtPercent
     from visa.segmenter import Segmenter

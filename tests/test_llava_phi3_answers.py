@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from model.llava_phi3.videolisa import VideoLisaModel
+from model.mllm.answering import Reading
 from model.mllm.decoding import Decoding
-from model.mllm.reasoning_model import Reading
 from tests.tiny_videolisa import PATCHES, SEG, VOCABULARY, conversation, frames, tiny_videolisa
 
 QUESTIONS = [([5, 6], [9, SEG, 2]), ([8], [SEG, 4, SEG, 2]), ([3, 11, 12, 13, 14], [10, 2])]

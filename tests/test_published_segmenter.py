@@ -104,7 +104,7 @@ def watch(monkeypatch):
     def start(segmenter: Segmenter) -> SimpleNamespace:
         seen = SimpleNamespace(clip=[], sam=[], positions=[], questions=[])
         model, reasoner = segmenter.reasoner.model, segmenter.reasoner
-        tower, encode_sam, go_on = reasoner._images, reasoner.sam.encode, model._go_on
+        tower, encode_sam, go_on = reasoner._images, reasoner.sam.encode, model.go_on
 
         def images(frames):
             seen.clip += [number_of(frame) for frame in frames]
@@ -114,13 +114,13 @@ def watch(monkeypatch):
             seen.sam += [number_of(frame) for frame in frames]
             return encode_sam(frames)
 
-        def read(cache, embeds):
+        def read(reading, embeds):
             seen.positions.append(embeds.shape[1])
-            return go_on(cache, embeds)
+            return go_on(reading, embeds)
 
         monkeypatch.setattr(reasoner, "_images", images)
         monkeypatch.setattr(reasoner.sam, "encode", sam)
-        monkeypatch.setattr(model, "_go_on", read)
+        monkeypatch.setattr(model, "go_on", read)
 
         def asked(call):
             def ask(reading, question_ids, *rest):

@@ -46,7 +46,11 @@ def find_backbone(where: str | Path, folder: Path | None = None) -> Path:
 
 
 def load_backbone(
-    where: str | Path, options: LoadOptions, *, name: str = "the model", tokenizer: Path | None = None
+    where: str | Path,
+    options: LoadOptions,
+    *,
+    name: str = "the model",
+    beside: Mapping[str, float] | None = None,
 ) -> TransformersBackbone:
     """Load a vision-language model, in evaluation mode and without gradients.
 
@@ -54,7 +58,7 @@ def load_backbone(
         where: of `find_backbone`.
         options: how and where; ``tower``, ``sam`` and ``lora_alpha`` do not concern it.
         name: what to call it when its memory is told, on stderr.
-        tokenizer: a folder whose tokenizer takes the place of the model's own.
+        beside: bytes that other parts of the system take on the same device, by name.
 
     Raises:
         InputError: weights missing or damaged, no tokenizer of such a model, or not enough memory.
@@ -62,16 +66,15 @@ def load_backbone(
     """
     path = find_backbone(where)
     config = AutoConfig.from_pretrained(path)
-    need = estimate(name, config, options)
+    need = estimate(name, config, options, beside or {})
     print(f"visa: {need}", file=sys.stderr)
     if options.check_memory:
         need.check()
     model = _read(path, config, options)
-    words = tokenizer or path
     try:
-        known = AutoTokenizer.from_pretrained(words)
+        known = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"{words} has no tokenizer that can be read: {_one_line(error)}") from error
+        raise InputError(f"{path} has no tokenizer that can be read: {_one_line(error)}") from error
     try:
         return backbone_for(model.eval().requires_grad_(False), known, **pixel_settings(path))
     except ValueError as error:
@@ -87,8 +90,8 @@ def pixel_settings(path: Path) -> dict[str, Any]:
     return {}
 
 
-def estimate(name: str, config: Any, options: LoadOptions) -> MemoryEstimate:
-    """What a backbone takes: its weights, and the keys and values of a conversation."""
+def estimate(name: str, config: Any, options: LoadOptions, beside: Mapping[str, float]) -> MemoryEstimate:
+    """What a backbone takes: its weights, the keys and values of a conversation, and what is beside it."""
     with init_empty_weights(include_buffers=False):
         model = AutoModelForImageTextToText.from_config(config)
     totals = {"language": 0.0, "vision": 0.0}
@@ -103,7 +106,8 @@ def estimate(name: str, config: Any, options: LoadOptions) -> MemoryEstimate:
     positions = min(POSITIONS, text.max_position_embeddings)
     totals["keys and values"] = 2 * text.num_hidden_layers * width * positions * options.torch_dtype.itemsize
     device = str(options.torch_device)
-    return MemoryEstimate(name, tuple(Need(part, device, total) for part, total in totals.items()))
+    needs = {**totals, **beside}
+    return MemoryEstimate(name, tuple(Need(part, device, total) for part, total in needs.items()))
 
 
 def _read(path: Path, config: Any, options: LoadOptions) -> PreTrainedModel:

@@ -8,27 +8,20 @@ from typing import Any
 
 import torch
 
-from model.sam import fastest_encoder_dtype
-from model.xmem import MemoryConfig, for_tracking
-from visa.checkpoints.loading import read_xmem
+from visa.carried_masks import Carrying
 from visa.checkpoints.location import locate
 from visa.checkpoints.presets import load_preset, options_of
 from visa.errors import InputError
 from visa.loading import load
 from visa.preset_files import is_checkpoint
-from visa.propagation import ImageEncoder, Propagator
-from visa.reasoning.published import AnswerSettings, PublishedReasoner
+from visa.reasoning.pointing import AnswerSettings
+from visa.reasoning.published import PublishedReasoner
 from visa.reasoning.videolisa import VideoLisaReasoner
 from visa.reasoning.visa import VisaReasoner
-from visa.sam2_propagation import Sam2Propagator
-from visa.sam_loading import read_sam2
 from visa.sampling import build_sampler
 from visa.segmenter import Segmenter
 
 REASONERS: dict[str, type[PublishedReasoner]] = {"visa": VisaReasoner, "videolisa": VideoLisaReasoner}
-# Frames between two that are memorised: XMem's own for one target frame, XMem++'s for several.
-MEMORY = {"target": MemoryConfig(), "dense": MemoryConfig(mem_every=10)}
-SHORT_SIDE = 480
 
 
 def find_checkpoint(preset: Mapping[str, Any], folder: Path) -> Path | None:
@@ -77,21 +70,12 @@ def build_published(
     system = reason["system"]
     if system not in REASONERS:
         raise InputError(f"reason.system must be {' or '.join(REASONERS)}, not {system!r}")
-    sam2 = sam2 or (None if xmem else propagate.get("sam2"))
-    xmem = None if sam2 else xmem or propagate.get("xmem")
-    frames = segment["frames"]
-    if xmem is None and sam2 is None and frames != "all":
-        raise InputError(
-            f"masks of the {frames} frames have to be carried on: propagate.xmem must name XMem's weights, "
-            "or propagate.sam2 SAM 2's"
-        )
-    if (xmem or sam2) and frames == "all":
-        frames = "dense"  # what is carried on need not be drawn everywhere
+    carrying = Carrying.of(propagate, segment["frames"], xmem=xmem, sam2=sam2)
     settings = AnswerSettings(
         answer=answer or reason["answer"],
         forced_answer=reason["forced_answer"],
         max_new_tokens=reason.get("max_new_tokens", AnswerSettings.max_new_tokens),
-        frames=frames,
+        frames=carrying.frames,
         threshold=segment["threshold"],
     )
     scorer = scorer or sample.get("scorer")
@@ -101,15 +85,9 @@ def build_published(
     # What is small and may be missing comes before what is large.
     where = locate(where) if where is not None else find_checkpoint(preset, folder)
     propagator = None
-    if xmem is not None and where is not None:
+    if where is not None:
         beside = where if where.is_dir() else where.parent
-        xmem = folder / xmem if (folder / xmem).is_file() else xmem
-        tracking = None if dtype == torch.float32 else fastest_encoder_dtype(device)
-        network = for_tracking(read_xmem(xmem, beside), tracking).to(device)
-        encoder = ImageEncoder(network, propagate.get("short_side", SHORT_SIDE))
-        propagator = Propagator(network, MEMORY[frames], encoder)
-    elif sam2 is not None and where is not None:
-        propagator = Sam2Propagator(read_sam2({**propagate, "sam2": sam2}, folder, device))
+        propagator = carrying.propagator(propagate, folder, beside, device, dtype)
     guide = None if scorer is None else load(scorer, device=device)
     loaded = load_preset(name, preset, where=where, device=device, **options)
     reasoner = REASONERS[system](name, loaded.model, loaded.tokenizer, settings)

@@ -89,6 +89,31 @@ VISA = Wording(
     forced_answer=_ANSWERS[0],
 )
 
+_LAST_PICTURE = "The last of these frames of a video is the target frame. "
+# Ours, for backbones that are shown frames without a place for each in the words.
+BACKBONE = Wording(
+    short=tuple(
+        _LAST_PICTURE + text
+        for text in (
+            "Where is {} in the target frame? Please answer with its segmentation mask.",
+            "Please find {} in the video and segment it in the target frame.",
+        )
+    ),
+    long=tuple(
+        _LAST_PICTURE + "{} " + text
+        for text in (
+            "Please find it in the video and answer with its segmentation mask in the target frame.",
+            "Please segment it in the target frame.",
+        )
+    ),
+    explanatory=tuple(
+        _LAST_PICTURE + "{} Please segment it in the target frame and " + text
+        for text in ("explain why.", "give your reasons.")
+    ),
+    answers=_ANSWERS,
+    forced_answer=_ANSWERS[0],
+)
+
 VIDEOLISA = Wording(
     short=tuple(
         _ONE_IMAGE + text
@@ -135,6 +160,16 @@ def visa_question(expression: str) -> str:
     """
     expression = clean_question(expression).lower()
     return (VISA.long if expression.endswith("?") else VISA.short)[0].format(expression)
+
+
+def backbone_question(expression: str) -> str:
+    """What a [SEG] system on another backbone is asked outside training: the first sentence of its list.
+
+    Raises:
+        ValueError: the expression is empty, or too long.
+    """
+    expression = clean_question(expression)
+    return (BACKBONE.long if expression.endswith("?") else BACKBONE.short)[0].format(expression)
 
 
 def videolisa_question(expression: str, benchmark: str = "video", is_sentence: bool | None = None) -> str:

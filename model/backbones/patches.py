@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.backbones.backbone import Packed
 from model.backbones.pixels import normalised, resized
 from model.backbones.transformers_backbone import Shown, TransformersBackbone, VisualTokens, grid_of_cells
 from model.steering.soft_prompt import Stream
@@ -107,6 +108,11 @@ class PatchBackbone(TransformersBackbone):
         config = self.model.config
         kinds = (ids == config.image_token_id).int() + 2 * (ids == config.video_token_id).int()
         return {**super().token_inputs(ids), "mm_token_type_ids": kinds}
+
+    def position_of(self, packed: Packed, index: int) -> int:
+        """Frames take fewer positions than tokens, and those of a video may reach beyond the words behind."""
+        told = {name: value for name, value in packed.inputs.items() if not name.startswith("pixel_values")}
+        return int(self.core.get_rope_index(**told)[0][0, 0, index])
 
     def show(
         self, frames: np.ndarray, stream: Stream, max_tokens: int | None, seconds: Sequence[float]

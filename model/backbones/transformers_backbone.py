@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from model.backbones.backbone import BackboneOutput, ChatTurn, Packed
+from model.backbones.overwriting import overwritten
 from model.backbones.pixels import PixelSettings, checked_frames
 from model.backbones.writing import Wording, Writer
 from model.mllm.layout import FrameSpan, TokenLayout, TurnSpan
@@ -76,7 +77,8 @@ class TransformersBackbone(nn.Module):
         self.model, self.tokenizer = model, tokenizer
         self.settings = dict(settings or {})
         self.pixel_settings = self.pixels.told(self.settings)
-        if missing := [word for word in self.control_words() if word not in tokenizer.get_vocab()]:
+        vocabulary = tokenizer.get_vocab()
+        if missing := [word for word in self.control_words() if word not in vocabulary]:
             raise ValueError(
                 f"the tokenizer is not that of a {self.family}: it has no {', '.join(missing)}; take the one "
                 "that came with the model"
@@ -97,6 +99,10 @@ class TransformersBackbone(nn.Module):
     def token_inputs(self, ids: Tensor) -> dict[str, Tensor]:
         """Inputs that follow from the ids int64 [1, L]."""
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    def position_of(self, packed: Packed, index: int) -> int:
+        """The position that the language model gives a token of text, by its number in the sequence."""
+        return index
 
     # The same for all
 
@@ -138,7 +144,8 @@ class TransformersBackbone(nn.Module):
     @property
     def seg_token_id(self) -> int | None:
         """The id of [SEG]; None: the tokenizer has none."""
-        return self.tokenizer.get_vocab().get(SEG_TOKEN)
+        added = {token.content: index for index, token in self.tokenizer.added_tokens_decoder.items()}
+        return added.get(SEG_TOKEN)
 
     @property
     def stop_ids(self) -> set[int]:
@@ -273,20 +280,9 @@ class TransformersBackbone(nn.Module):
         room = (packed.soft.stop - packed.soft.start, self.width)
         if tuple(soft_prompt.shape) != room:
             raise ValueError(f"the soft prompt must be {list(room)}, got {list(soft_prompt.shape)}")
-
-        def put_in(_: nn.Module, arguments: tuple, named: dict) -> tuple[tuple, dict]:
-            embeds = named["inputs_embeds"]
-            if embeds.shape[1] != packed.length:
-                return arguments, named  # one more token of an answer
-            prompt = soft_prompt.to(embeds)[None]
-            embeds = torch.cat([embeds[:, : packed.soft.start], prompt, embeds[:, packed.soft.stop :]], dim=1)
-            return arguments, {**named, "inputs_embeds": embeds}
-
-        hook = self.language_model.register_forward_pre_hook(put_in, with_kwargs=True)
-        try:
+        positions = torch.arange(packed.soft.start, packed.soft.stop)
+        with overwritten(self.language_model, packed.length, positions, soft_prompt):
             yield
-        finally:
-            hook.remove()
 
 
 def grid_of_cells(token: int, rows: int, cols: int, shows: tuple[int, ...]) -> VisualTokens:

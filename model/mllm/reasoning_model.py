@@ -9,50 +9,19 @@ Questions about the same frames are answered behind one `Reading`: the text up t
 visual tokens are in the language model's cache once, and every question begins where they end.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from model.clip_tower import ClipTower
-from model.mllm.decoding import Decoding
+from model.mllm.answering import SEG_STATES, AnswersBehindFrames, Reading
 from model.mllm.splicing import IMAGE_TOKEN, SplicedBatch, Visual, embed, splice
 from model.seg_head import SegHead, states_at
 
-SEG_STATES = ("predicting", "at_token")
 
-
-@dataclass(frozen=True)
-class Reading:
-    """Frames that the language model has read: its cache, and how many positions it holds between answers."""
-
-    cache: DynamicCache
-    length: int
-
-
-@dataclass(frozen=True)
-class SegAnswer:
-    """An answer and what it points at.
-
-    ids: int64 [n], the answer without the token that ended it.
-    embeddings: float [K, 256], SAM's prompts, one for each [SEG] of the answer; none: nothing was found.
-    probs: float32 [K], probability [0, 1] that the model itself gives to [SEG] in each of their places.
-    """
-
-    ids: Tensor
-    embeddings: Tensor
-    probs: Tensor
-
-    @property
-    def found(self) -> bool:
-        """Whether the answer holds a [SEG]."""
-        return len(self.embeddings) > 0
-
-
-class ReasoningModel(nn.Module):
+class ReasoningModel(AnswersBehindFrames):
     """Vision tower, projector, language model, [SEG] head and SAM.
 
     Args:
@@ -174,104 +143,21 @@ class ReasoningModel(nn.Module):
         # Not told of a window, the cache keeps all keys (the mask hides those behind it), so that it can be
         # cut back to the frames after a question.
         reading = Reading(DynamicCache(), embeds.shape[1])
-        self._go_on(reading.cache, embeds)
+        self.go_on(reading, embeds)
         return reading
 
-    @torch.inference_mode()
-    def forced(self, reading: Reading, question_ids: Tensor, answer_ids: Tensor) -> SegAnswer:
-        """The papers' protocol: the answer is given, and its [SEG] points.
+    @property
+    def room(self) -> int:
+        """See `AnswersBehindFrames`."""
+        return self.language.config.max_position_embeddings
 
-        Args:
-            question_ids: int64 [q], what follows the frames, up to the answer; at least one token.
-            answer_ids: int64 [n].
+    def words(self, ids: Tensor) -> Tensor:
+        """See `AnswersBehindFrames`."""
+        return self.language.get_input_embeddings()(ids)
 
-        Raises:
-            ValueError: no question token, or more positions than the language model knows.
-        """
-        begin = _question_length(question_ids)
-        ids = torch.cat([question_ids, answer_ids]).to(self.device)
-        with self._behind(reading) as cache:
-            states = self._go_on(cache, self.language.get_input_embeddings()(ids[None]))
-        segs = begin + (ids[begin:] == self.seg_token_id).nonzero()[:, 0]
-        before = states[segs - 1]
-        return SegAnswer(
-            ids=ids[begin:],
-            embeddings=self.seg_head(before if self.seg_state == "predicting" else states[segs]),
-            probs=self._seg_probs(before),
-        )
-
-    @torch.inference_mode()
-    def generate(
-        self,
-        reading: Reading,
-        question_ids: Tensor,
-        decoding: Decoding,
-        generator: torch.Generator | None = None,
-    ) -> SegAnswer:
-        """The model writes its own answer.
-
-        Args:
-            question_ids: int64 [q], what follows the frames, up to the answer; at least one token.
-            decoding: how it is written. It also ends where the language model knows no more positions.
-            generator: where drawn tokens come from.
-
-        Raises:
-            ValueError: no question token, or more positions than the language model knows.
-        """
-        length = reading.length + _question_length(question_ids)
-        limit = min(decoding.max_new_tokens, self.language.config.max_position_embeddings - length)
-        words = self.language.get_input_embeddings()
-        ids, said = question_ids.to(self.device), []
-        before, after = [], []  # the states around each [SEG]
-        with self._behind(reading) as cache:
-            while True:
-                state = self._go_on(cache, words(ids[None]))[-1]
-                if said and said[-1] == self.seg_token_id:
-                    after.append(state)
-                if len(said) >= limit:
-                    break
-                token = decoding.choose(self.logits(state), generator)
-                if token in decoding.stop_ids:
-                    break
-                if token == self.seg_token_id:
-                    before.append(state)
-                said.append(token)
-                ids = torch.tensor([token], device=self.device)
-        before, after = (torch.stack(states) if states else state[None][:0] for states in (before, after))
-        return SegAnswer(
-            ids=torch.tensor(said, dtype=torch.long, device=self.device),
-            embeddings=self.seg_head(before if self.seg_state == "predicting" else after),
-            probs=self._seg_probs(before),
-        )
-
-    def _seg_probs(self, states: Tensor) -> Tensor:
-        """What [SEG] has as the next token, float32 [K], by the states before it [K, D]."""
-        return self.logits(states).float().softmax(-1)[:, self.seg_token_id]
-
-    def _go_on(self, cache: DynamicCache, embeds: Tensor) -> Tensor:
-        """Hidden states [q, D] of embeddings [1, q, D] behind what the cache holds, which grows by them."""
-        length = cache.get_seq_length() + embeds.shape[1]
-        room = self.language.config.max_position_embeddings
-        if length > room:
-            raise ValueError(
-                f"the conversation takes {length} positions and the language model knows {room}; ask shorter "
-                "or show fewer frames"
-            )
+    def decode(self, reading: Reading, embeds: Tensor) -> Tensor:
+        """See `AnswersBehindFrames`."""
         decoder = self.language.get_decoder()
-        return decoder(inputs_embeds=embeds, past_key_values=cache, use_cache=True).last_hidden_state[0]
-
-    @contextmanager
-    def _behind(self, reading: Reading) -> Iterator[DynamicCache]:
-        """The reading's cache, cut back to the frames afterwards."""
-        try:
-            yield reading.cache
-        finally:
-            # A negative number of positions to take away means the same in all versions of transformers.
-            if surplus := reading.cache.get_seq_length() - reading.length:
-                reading.cache.crop(-surplus)
-
-
-def _question_length(question_ids: Tensor) -> int:
-    if not len(question_ids):
-        raise ValueError("an answer needs at least one token between it and the frames, got none")
-    return len(question_ids)
+        return decoder(inputs_embeds=embeds, past_key_values=reading.cache, use_cache=True).last_hidden_state[
+            0
+        ]

@@ -1,6 +1,7 @@
 """Stages 2 and 3 as the pipeline sees them: what reads frames, answers, and draws where the answer points.
 
-`visa.reasoning.embedded`, `visa.reasoning.published` and `visa.reasoning.steerseg` are some of them.
+`visa.reasoning.embedded`, `visa.reasoning.published`, `visa.reasoning.backbone` and `visa.reasoning.steerseg`
+are some of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reason and segment as the published systems do: an answer is forced or written, each [SEG] is a prompt.
+"""Reason and segment as the published systems do.
 
 What VISA and VideoLISA share. How frames are shown and how a question is put is each one's own affair: see
 `visa.reasoning.visa` and `visa.reasoning.videolisa`.
@@ -6,12 +6,8 @@ What VISA and VideoLISA share. How frames are shown and how a question is put is
 
 from __future__ import annotations
 
-import hashlib
-import re
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,57 +15,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from model.clip_images import ClipImages
-from model.llava_phi3.every_frame import decode_every_frame
-from model.mllm.decoding import Decoding
+from model.mllm.answering import Reading
 from model.mllm.packing import IGNORE_INDEX
-from model.mllm.reasoning_model import Reading, ReasoningModel, SegAnswer
+from model.mllm.reasoning_model import ReasoningModel
 from model.mllm.splicing import Visual
-from model.sam.segmenter import FrameFeatures, SamSegmenter
-from visa.checkpoints.tokenizer import SEG_TOKEN
 from visa.conversations import ChatFormat, encode
-from visa.errors import InputError
-from visa.mask_track import MaskTrack
-from visa.reasoning import DrawnFrames, DrawProgress, GivenAnswer
-from visa.sampling import FrameChoice, ModelScorer
-from visa.viewing import Viewing, ViewingLimits
-
-ANSWERS = ("forced", "generate")
-DRAWN = ("target", "dense", "all")
-# Of the answers that a sampler asks for, as VISA's target frame sampling has them drawn.
-SCORER_TEMPERATURE, SCORER_TOP_P, SCORER_TOKENS = 0.6, 0.9, 48
-FRAMES_AT_ONCE = 8  # drawn in one pass
-# A frame's SAM features take 2 to 4 MB, its visual tokens 1 to 4; a 7B model's reading of 12 frames 0.8 GB.
-# Two readings: the sampler's, which is the same for all questions, and the last question's.
-LIMITS = ViewingLimits(sam_frames=1024, cell_frames=1024, readings=2, in_order=True)
-
-
-@dataclass(frozen=True)
-class AnswerSettings:
-    """How a published system answers and draws.
-
-    answer: "forced" gives the answer ``forced_answer`` (the papers' protocol), "generate" lets the model
-        write its own, and finds nothing where that has no [SEG].
-    max_new_tokens: of a written answer.
-    frames: which frames [SEG] draws: the "target" frame, the "dense" ones or "all".
-    threshold: mask logits above it are the mask.
-
-    Raises:
-        ValueError: another ``answer`` or ``frames``, or a forced answer without [SEG].
-    """
-
-    answer: str
-    forced_answer: str
-    max_new_tokens: int = 128
-    frames: str = "target"
-    threshold: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.answer not in ANSWERS:
-            raise ValueError(f"answer must be {' or '.join(ANSWERS)}, not {self.answer!r}")
-        if self.frames not in DRAWN:
-            raise ValueError(f"frames must be {', '.join(DRAWN[:-1])} or {DRAWN[-1]}, not {self.frames!r}")
-        if SEG_TOKEN not in self.forced_answer:
-            raise ValueError(f"the forced answer must hold {SEG_TOKEN}, got {self.forced_answer!r}")
+from visa.reasoning.pointing import AnswerSettings, PointingReasoner, told
+from visa.viewing import Viewing
 
 
 @dataclass(frozen=True)
@@ -84,18 +36,11 @@ class Shown:
     head: tuple[int, ...]
 
 
-class PublishedReasoner:
-    """See `Reasoner`.
-
-    Args:
-        name: of the model, for kept answers.
-        model: loaded, SAM in it as ``visual_model``.
-        tokenizer: of the checkpoint, with [SEG].
-        settings: how it answers and draws.
-    """
+class PublishedReasoner(PointingReasoner):
+    """See `PointingReasoner`; the tokenizer is the checkpoint's."""
 
     chat: ChatFormat
-    limits = LIMITS
+    model: ReasoningModel
 
     def __init__(
         self,
@@ -104,16 +49,10 @@ class PublishedReasoner:
         tokenizer: PreTrainedTokenizerBase,
         settings: AnswerSettings,
     ):
-        self.model, self.tokenizer, self.settings = model, tokenizer, settings
-        self.sam = SamSegmenter(model.visual_model)
-        self._name = name
+        super().__init__(name, model, tokenizer, settings)
         self._images = ClipImages(model.tower.image_size)
 
     # Each system's own
-
-    def frames_shown(self, choice: FrameChoice) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The frames that are read, in order, and which places among them are read in full."""
-        raise NotImplementedError
 
     def frame_tokens(self, images_clip: Tensor) -> Tensor:
         """One frame float [1, 3, S, S] to what is kept of it, float [n, D]."""
@@ -123,101 +62,14 @@ class PublishedReasoner:
         """Frames' tokens T x [n, D] to what each placeholder stands for and the tokens of all, [m, D]."""
         raise NotImplementedError
 
-    def request(self, question: str, num_frames: int) -> str:
-        """A request to segment, with its placeholders."""
-        raise NotImplementedError
-
-    def conversation(self, words: str, num_frames: int) -> str:
-        """Any other question about the frames, with its placeholders."""
-        raise NotImplementedError
-
-    # The stages
+    # The same for both
 
     def tower(self, frames: np.ndarray) -> list[Tensor]:
         """One frame uint8 [1, H, W, 3] as the language model will see it."""
         weight = next(self.model.tower.parameters())
         return [self.frame_tokens(self._images(frames).to(weight))]
 
-    def scorer(self, viewing: Viewing) -> ModelScorer:
-        """See `Reasoner`. Its answers are drawn by chance, by the same chance for the same question."""
-        settings = f"{self.name}, temperature {SCORER_TEMPERATURE}, top_p {SCORER_TOP_P}"
-        return ModelScorer(
-            settings,
-            viewing.video,
-            lambda frames, words, number: self._say(viewing, frames, words, number),
-            lambda frames, asked: [self._seg_prob(viewing, index, asked) for index in frames],
-        )
-
-    def answer(self, viewing: Viewing, choice: FrameChoice, question: str) -> GivenAnswer:
-        """See `Reasoner`.
-
-        Raises:
-            InputError: frames and question are more than the language model takes.
-        """
-        forced = self.settings.forced_answer if self.settings.answer == "forced" else None
-        answer = self._ask(viewing, choice, question, forced)
-        score = float(answer.probs.max()) if answer.found else 0.0
-        return GivenAnswer(question, self._text(answer.ids), answer.found, score, answer.embeddings)
-
-    def draw(
-        self, viewing: Viewing, choice: FrameChoice, answer: GivenAnswer, progress: DrawProgress
-    ) -> DrawnFrames:
-        """See `Reasoner`. Each [SEG] is one object."""
-        video = viewing.video
-        frames = {
-            "target": (choice.target,),
-            "dense": tuple(sorted({*choice.dense_frames})) or (choice.target,),
-            "all": tuple(range(len(video))),
-        }[self.settings.frames]
-        tracks = tuple(MaskTrack((len(frames), video.height, video.width)) for _ in answer.pointing)
-        progress(0, len(frames))
-        for start in range(0, len(frames), FRAMES_AT_ONCE):
-            features = join_features(
-                [viewing.sam_features(i) for i in frames[start : start + FRAMES_AT_ONCE]]
-            )
-            drawn = decode_every_frame(self.sam, features, answer.pointing)
-            found = self.sam.to_frame(drawn.mask_logits, features)[:, 0] > self.settings.threshold
-            for place, masks in enumerate(found.unflatten(0, (len(features), -1)).cpu().numpy(), start):
-                for track, mask in zip(tracks, masks, strict=True):
-                    track.put(place, mask)
-            progress(start + len(features), len(frames))
-        return DrawnFrames(answer, frames, tracks)
-
-    # What they are made of
-
-    @cached_property
-    def name(self) -> str:
-        """The model's name and a mark of its weights: answers of another training are not its answers."""
-        digest = hashlib.sha256()
-        for parameter in self.model.language.parameters():
-            digest.update(parameter.detach().flatten()[:16].float().cpu().numpy().tobytes())
-        return f"{self._name} {digest.hexdigest()[:12]}"
-
-    def _ask(self, viewing: Viewing, choice: FrameChoice, question: str, forced: str | None) -> SegAnswer:
-        frames, dense = self.frames_shown(choice)
-        turn = (self.request(question, len(frames)), forced)
-        if forced is not None:
-            reading, question_ids, answer_ids = self._prepare(viewing, frames, dense, turn)
-            return _told(self.model.forced, reading, question_ids, answer_ids)
-        decoding = Decoding(self._stop_ids, self.settings.max_new_tokens)
-        reading, question_ids, _ = self._prepare(viewing, frames, dense, turn)
-        return _told(self.model.generate, reading, question_ids, decoding)
-
-    def _seg_prob(self, viewing: Viewing, index: int, question: str) -> float:
-        """How sure the model is of [SEG], shown one frame alone."""
-        choice = FrameChoice(index, (index,))
-        return float(self._ask(viewing, choice, question, self.settings.forced_answer).probs.max())
-
-    def _say(self, viewing: Viewing, frames: tuple[int, ...], words: str, number: int) -> str:
-        """One of several answers in words, drawn by chance. What a person typed was cleaned in ``words``."""
-        chance = torch.Generator(self.model.device).manual_seed(zlib.crc32(f"{number} {words}".encode()))
-        frames, dense = self.frames_shown(FrameChoice(frames[-1], frames[:-1] or frames))
-        turn = (self.conversation(words, len(frames)), None)
-        reading, question_ids, _ = self._prepare(viewing, frames, dense, turn)
-        decoding = Decoding(self._stop_ids, SCORER_TOKENS, SCORER_TEMPERATURE, SCORER_TOP_P)
-        return self._text(_told(self.model.generate, reading, question_ids, decoding, chance).ids)
-
-    def _prepare(
+    def prepare(
         self,
         viewing: Viewing,
         frames: tuple[int, ...],
@@ -225,7 +77,7 @@ class PublishedReasoner:
         turn: tuple[str, str | None],
     ) -> tuple[Reading, Tensor, Tensor]:
         """The reading of the frames, and the ids behind them: question's, and answer's without its end."""
-        encoded = _told(encode, self.chat.write([turn]), self.tokenizer)
+        encoded = told(encode, self.chat.write([turn]), self.tokenizer)
         head, tail = self.model.split_behind_frames(encoded.input_ids)
         answer = encoded.labels[len(head) :] != IGNORE_INDEX
         reading = viewing.reading(
@@ -235,35 +87,14 @@ class PublishedReasoner:
 
     def _read(self, viewing: Viewing, shown: Shown) -> Reading:
         counts, tokens = self.visual(viewing.cells(shown.frames), shown.dense)
-        return _told(self.model.read, torch.tensor(shown.head), counts, tokens)
+        return told(self.model.read, torch.tensor(shown.head), counts, tokens)
 
     @property
-    def _stop_ids(self) -> set[int]:
+    def stop_ids(self) -> set[int]:
+        """See `PointingReasoner`."""
         ends = {self.tokenizer.convert_tokens_to_ids(self.chat.end), self.tokenizer.eos_token_id}
         return ends - {None}
 
-    def _text(self, ids: Tensor) -> str:
-        """The words of an answer, [SEG] included: decoded around it, as tokenizers disagree on its spaces."""
-        pieces, words = [], []
-        for token in ids.tolist():
-            if token == self.model.seg_token_id:
-                pieces += [self.tokenizer.decode(words).strip(), SEG_TOKEN]
-                words = []
-            else:
-                words.append(token)
-        pieces.append(self.tokenizer.decode(words).strip())
-        return re.sub(r"(?<=\[SEG\]) (?=[.,;:!?])", "", " ".join(piece for piece in pieces if piece))
-
-
-def join_features(features: Sequence[FrameFeatures]) -> FrameFeatures:
-    """The features of several frames of one video as one, without the encoder's inner maps."""
-    embedding = torch.cat([each.embedding for each in features])
-    return replace(features[0], embedding=embedding, levels=())
-
-
-def _told(call, *arguments):
-    """A call whose complaint is a person's: too much to read, or another checkpoint's tokenizer."""
-    try:
-        return call(*arguments)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    def weights(self) -> Iterable[Tensor]:
+        """See `PointingReasoner`."""
+        return self.model.language.parameters()

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 
+from visa.carried_masks import MEMORY, SHORT_SIDE
 from visa.checkpoints.loading import read_xmem
 from visa.errors import InputError
 from visa.evaluation.run import evaluate
 from visa.propagation import ImageEncoder, Propagator
-from visa.published_loading import MEMORY, REASONERS, SHORT_SIDE, AnswerSettings
+from visa.published_loading import REASONERS, AnswerSettings
 from visa.sampling import build_sampler
 from visa.segmenter import Segmenter
 from visa.training.engine.ranks import Ranks

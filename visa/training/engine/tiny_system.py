@@ -96,14 +96,14 @@ def _language(words: int) -> dict[str, Any]:
 
 def _build(system: str, words: int) -> ReasoningModel:
     language, tower = _language(words), CLIPVisionConfig(**CLIP)
-    sam = _tiny_sam()
+    sam = tiny_sam()
     if system == "visa":
         stages = [Stage(n, stage.neighbours) for n, stage in zip(CLUSTERS, IMAGE_STAGES, strict=True)]
         return build_visa(LlamaConfig(**language), tower, sam, seg_token_id=words - 1, stages=stages)
     return build_videolisa(phi3_config(language), tower, sam, seg_token_id=words - 1)
 
 
-def _tiny_sam() -> Sam:
+def tiny_sam() -> Sam:
     """SAM with an image encoder of two layers; its decoder has its real size."""
     side, width, heads, window = SAM_SIDE // STRIDE, 32, 2, 2
     shapes = {

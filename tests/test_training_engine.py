@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -67,6 +68,23 @@ def test_a_run_that_was_broken_off_goes_on_with_the_same_losses(system, folders,
     rest = Run(settings, folders[system], tmp_path / "rest", state=state, progress=progress).run()
     assert rest.losses == pytest.approx(whole.losses[3:], abs=TOLERANCE)
     assert len(set(whole.losses)) == 6
+    assert largest_difference(whole.weights(), rest.weights()) < TOLERANCE
+
+
+def test_float16_goes_on_with_the_scale_that_it_had_found(folders, tmp_path, monkeypatch):
+    """The first scales overflow; a run that began with them anew would leave out steps that this one took."""
+    monkeypatch.setattr("visa.training.engine.plain_driver.FIRST_SCALE_POWER", 26)
+    settings = changed(model={"precision": "fp16"}, schedule={"steps": 12}, checkpoints={"every": 8})
+    whole = Run(settings, folders["visa"], tmp_path / "whole").run()
+    state, progress = whole.checkpoints.load(8)
+    left_out = 8 - state.updates
+    assert left_out > 0
+    assert (state.scale.value, state.scale.steady) == (2.0 ** (26 - left_out), state.updates)
+    rest = Run(settings, folders["visa"], tmp_path / "rest", state=state, progress=progress).run()
+    # A step that is left out has no loss to tell.
+    assert rest.losses == pytest.approx(whole.losses[8:], abs=TOLERANCE, nan_ok=True)
+    assert sum(map(math.isfinite, rest.losses)) > 1
+    assert rest.driver.state().scale == whole.driver.state().scale
     assert largest_difference(whole.weights(), rest.weights()) < TOLERANCE
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from visa.errors import InputError
-from visa.training.engine.driver import TrainState
+from visa.training.engine.driver import LossScale, TrainState
 from visa.training.engine.faults import TrainingError
 
 WEIGHTS, MOMENTS, STATE, BEST = "weights.safetensors", "moments.safetensors", "state.json", "best.json"
@@ -75,6 +75,7 @@ class Checkpoints:
             record = {
                 "step": progress.step,
                 "updates": state.updates,
+                "scale": state.scale and asdict(state.scale),
                 "position": dict(progress.position),
                 "best": progress.best,
                 "minutes": progress.minutes,
@@ -118,7 +119,9 @@ class Checkpoints:
         try:
             record = json.loads((path / STATE).read_text(encoding="utf-8"))
             self._compare(path, record)
-            state = TrainState(load_file(path / WEIGHTS), load_file(path / MOMENTS), record["updates"])
+            # A checkpoint from before there was a scale has none.
+            scale = LossScale(**record["scale"]) if record.get("scale") else None
+            state = TrainState(load_file(path / WEIGHTS), load_file(path / MOMENTS), record["updates"], scale)
         except (OSError, SafetensorError, json.JSONDecodeError, KeyError) as error:
             raise InputError(
                 f"{path} is damaged ({error}): take it away to go on from the one before"

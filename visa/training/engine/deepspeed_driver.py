@@ -12,7 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from visa.errors import InputError
-from visa.training.engine.driver import MOMENTS, TrainState, Update, make_adamw, put_weights
+from visa.training.engine.driver import (
+    FIRST_SCALE_POWER,
+    MOMENTS,
+    SCALE_WINDOW,
+    LossScale,
+    TrainState,
+    Update,
+    make_adamw,
+    put_weights,
+)
 from visa.training.engine.ranks import Ranks
 from visa.training.engine.settings import RunSettings
 from visa.training.engine.task import MicroBatch, Step, StepResult, trained_parameters
@@ -40,7 +49,12 @@ def configuration(settings: RunSettings, accumulation: int) -> dict[str, Any]:
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": settings.optimiser.clip,
         "bf16": {"enabled": precision == "bf16"},
-        "fp16": {"enabled": precision == "fp16"},
+        "fp16": {
+            "enabled": precision == "fp16",
+            "initial_scale_power": FIRST_SCALE_POWER,
+            "loss_scale_window": SCALE_WINDOW,
+            "hysteresis": 1,
+        },
         **sums,
         "zero_optimization": zero,
         # Ours is torch's AdamW, which DeepSpeed would otherwise exchange for one that it compiles.
@@ -62,9 +76,19 @@ class _Shown(nn.Module):
         super().__init__()
         self.step = step
 
-    def forward(self, batch: MicroBatch) -> tuple[StepResult, tuple[Tensor, ...]]:
+    def forward(self, batch: MicroBatch) -> tuple[StepResult, dict[str, Tensor]]:
         result = self.step(batch)
-        return result, tuple(result.parts.values())
+        return result, dict(result.parts)
+
+
+class _Handed:
+    """A step's result with the losses that DeepSpeed handed on: under ZeRO-3 others, with its hooks."""
+
+    def __init__(self, result: StepResult, parts: dict[str, Tensor]):
+        self._result, self.parts = result, parts
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._result, name)
 
 
 class DeepSpeedDriver:
@@ -98,20 +122,30 @@ class DeepSpeedDriver:
         groups = [list(group.parameters.values()) for group in step.parameter_groups()]
         if start is not None:
             put_weights(self.trained, start)
+        # DeepSpeed cannot send scalars to the other ranks (0.19.8 views them as bytes). All have the same
+        # ones already, and what bears this mark it leaves alone.
+        scalars = [parameter for parameter in step.model.parameters() if not parameter.dim()]
+        for parameter in scalars:
+            parameter.ds_optim_param = True
         self.engine, *_ = deepspeed.initialize(
             model=_Shown(step),
             optimizer=make_adamw(groups, settings.optimiser),
             config=configuration(settings, accumulation),
             dist_init_required=False,
         )
+        for parameter in scalars:
+            del parameter.ds_optim_param
         # In float32 DeepSpeed would step on a gradient that is not finite.
         self.engine.optimizer.check_grad_overflow = True
-        self.updates = 0
+        self.updates, self.has_scale = 0, settings.weights_precision == "fp16"
         if start is not None:
             self._restore(start)
+        if len(groups) > 1 and not (start and start.moments):
+            # DeepSpeed looks for moments once, when the first of the groups has been updated.
+            self._make_moments(0)
 
     def forward(self, batch: MicroBatch) -> StepResult:
-        return self.engine(batch)[0]
+        return _Handed(*self.engine(batch))
 
     def backward(self, loss: Tensor) -> None:
         self.engine.backward(loss)
@@ -138,14 +172,22 @@ class DeepSpeedDriver:
                 whole = {key: value.detach().float().cpu().clone() for key, value in whole.items()}
                 weights[name] = whole.pop("")
                 moments |= {f"{name}.{key}": value for key, value in whole.items()}
-        return TrainState(weights, moments, self.updates) if self.ranks.is_first else None
+        return TrainState(weights, moments, self.updates, self._scale()) if self.ranks.is_first else None
+
+    def _scale(self) -> LossScale | None:
+        scaler = self.engine.optimizer.loss_scaler if self.has_scale else None
+        return scaler and LossScale(scaler.cur_scale, scaler.cur_iter - scaler.last_overflow_iter - 1)
 
     @torch.no_grad()
     def _restore(self, state: TrainState) -> None:
-        """Weights as float32 (the network has them already, in its own precision) and moments."""
+        """Weights as float32 (the network has them already, in its own precision), moments, losses' scale."""
         for name, parameter in self.trained.items():
             self._put(parameter, state.weights[name])
         self.updates = state.updates
+        if state.scale is not None and self.has_scale:
+            scaler = self.engine.optimizer.loss_scaler
+            scaler.cur_scale, scaler.cur_iter = state.scale.value, state.scale.steady
+            scaler.last_overflow_iter = -1
         if not state.moments:
             return
         self._make_moments(state.updates)

@@ -16,6 +16,20 @@ from visa.training.engine.settings import OptimiserSettings
 from visa.training.engine.task import MicroBatch, StepResult
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+# torch's own choice; DeepSpeed is told the same.
+FIRST_SCALE_POWER, SCALE_WINDOW = 16, 2000
+
+
+@dataclass(frozen=True)
+class LossScale:
+    """What losses are multiplied with so that float16 holds their gradients (Micikevicius et al. 2018, arXiv
+    1710.03740, section 3.2): halved when one overflows, doubled after `SCALE_WINDOW` updates without.
+
+    steady: updates since it last changed.
+    """
+
+    value: float
+    steady: int
 
 
 @dataclass(frozen=True)
@@ -24,11 +38,13 @@ class TrainState:
 
     weights: float32, trained parameters by name. moments: float32, ``<parameter>.exp_avg`` and
     ``.exp_avg_sq``; none before the first update. updates: how many updates made them.
+    scale: of float16's losses, None in other precisions.
     """
 
     weights: Mapping[str, Tensor]
     moments: Mapping[str, Tensor]
     updates: int
+    scale: LossScale | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, distributed, nn
 
-from visa.training.engine.driver import MOMENTS, TrainState, Update, make_adamw, put_weights
+from visa.training.engine.driver import (
+    FIRST_SCALE_POWER,
+    MOMENTS,
+    SCALE_WINDOW,
+    LossScale,
+    TrainState,
+    Update,
+    make_adamw,
+    put_weights,
+)
 from visa.training.engine.ranks import Ranks
 from visa.training.engine.settings import RunSettings
 from visa.training.engine.task import MicroBatch, Step, StepResult, trained_parameters
@@ -77,7 +86,12 @@ class PlainDriver:
         self.masters = MasterWeights(trained_parameters(step))
         groups = [[self.masters.masters[name] for name in one.parameters] for one in step.parameter_groups()]
         self.optimiser = make_adamw(groups, settings.optimiser)
-        self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=settings.weights_precision == "fp16")
+        self.scaler = torch.amp.GradScaler(
+            ranks.device.type,
+            init_scale=2.0**FIRST_SCALE_POWER,
+            growth_interval=SCALE_WINDOW,
+            enabled=settings.weights_precision == "fp16",
+        )
         self.updates = 0
         if start is not None:
             self._restore(start)
@@ -117,10 +131,14 @@ class PlainDriver:
             if master in self.optimiser.state
             for key in MOMENTS
         }
-        return TrainState(weights, moments, self.updates)
+        return TrainState(weights, moments, self.updates, self._scale())
+
+    def _scale(self) -> LossScale | None:
+        held = self.scaler.state_dict()
+        return LossScale(held["scale"], held["_growth_tracker"]) if held else None
 
     def _restore(self, state: TrainState) -> None:
-        """Set weights and moments."""
+        """Set weights, moments and the losses' scale."""
         put_weights(self.masters.masters, state)
         for name, master in self.masters.masters.items():
             if state.moments:
@@ -130,3 +148,6 @@ class PlainDriver:
                 self.optimiser.state[master] = {"step": torch.tensor(float(state.updates)), **moments}
         self.masters.publish()
         self.updates = state.updates
+        if state.scale is not None and self.scaler.is_enabled():
+            held = {"scale": state.scale.value, "_growth_tracker": state.scale.steady}
+            self.scaler.load_state_dict(self.scaler.state_dict() | held)

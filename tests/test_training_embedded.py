@@ -13,18 +13,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.tiny_glue import losses_of, rows_of, tiny_settings, tiny_system, train_tiny, write_scenes
 from visa.errors import InputError
 from visa.reasoner import glue_state, load_glue
+from visa.training.embedded import content
 from visa.training.embedded_settings import LossWeights, read_embedded
 from visa.training.engine import loop
 from visa.training.engine.faults import TrainingError
 from visa.training.glue import GlueStep
 from visa.training.glue_batches import GlueBatches
 
-CPU = torch.device("cpu")
+CPU, STAGES = torch.device("cpu"), ("words", "pictures")
 
 
 @pytest.fixture(autouse=True)
@@ -102,8 +103,8 @@ def test_the_run_tells_its_losses_its_figures_and_what_it_was_made_from(whole, s
 def test_the_first_stage_is_where_the_second_begins(whole):
     first, second = weights_at(whole, 2, "words"), load_file(whole / "words.safetensors")
     assert torch.equal(first["mllm.seg_output"].bfloat16(), second["mllm.seg_output"])
-    start = yaml.safe_load((whole / "pictures" / "settings.yaml").read_text())["model"]["start"]
-    assert start == str(whole / "words.safetensors")
+    starts = [yaml.safe_load((whole / s / "settings.yaml").read_text())["model"]["start"] for s in STAGES]
+    assert starts == ["", content(whole / "words.safetensors")]
 
 
 def test_the_decoder_learns_from_its_share_of_the_stage_on(whole, tmp_path, scenes):
@@ -140,9 +141,6 @@ def test_a_run_that_was_broken_off_goes_on_with_the_same_losses(whole, scenes, t
     shutil.rmtree(out / "pictures" / "checkpoints" / "step-000004")
     for name in ("pictures.safetensors", "glue.safetensors", "pictures/log.jsonl"):
         (out / name).unlink()
-    # Its first stage stands in this folder under another name.
-    record = out / "pictures/checkpoints/step-000002/state.json"
-    record.write_text(record.read_text().replace(str(whole), str(out)))
     assert again(out, scenes).finished
     assert [row["step"] for row in rows_of(out)] == [3, 4]
     expected = losses_of(whole)[-len(losses_of(out)) :]
@@ -279,3 +277,19 @@ def test_a_batch_that_cannot_be_dealt_out_is_told(scenes, tmp_path):
 def test_a_start_that_is_not_there_is_told(scenes, tmp_path):
     with pytest.raises(InputError, match=r"start: there is no file .*nowhere"):
         train_tiny(tmp_path, scenes, "start=nowhere.safetensors")
+
+
+def test_a_start_of_something_else_is_told(scenes, tmp_path):
+    (tmp_path / "text.safetensors").write_text("not weights")
+    for name in ("text.safetensors", "other.safetensors"):
+        if name == "other.safetensors":
+            save_file({"a": torch.zeros(1)}, tmp_path / name)
+        with pytest.raises(InputError, match=f"start: .*{name} cannot be gone on from"):
+            train_tiny(tmp_path / "out", scenes, f"start={tmp_path / name}")
+
+
+@pytest.mark.parametrize("folder", ["folder", "held_out_folder"])
+def test_a_folder_without_scenes_is_told_before_training(scenes, tmp_path, folder):
+    with pytest.raises(InputError, match=r"no cached scene in .*nothing"):
+        train_tiny(tmp_path, scenes, f"scenes.{folder}={tmp_path / 'nothing'}", "validation.every=4")
+    assert not (tmp_path / "pictures").exists()

@@ -6,12 +6,14 @@ Stages that are done are kept in the run's folder and not done again; one that w
 last checkpoint.
 """
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import yaml
+from safetensors import SafetensorError
 
 from dataset.synthetic.lexicon import default_lexicon
 from dataset.synthetic.library import PUBLIC_FILES, open_library
@@ -69,26 +71,31 @@ def _train(settings: EmbeddedSettings, ranks: Ranks, build: Build) -> Outcome:
     if ranks.is_first:
         resolved = yaml.safe_dump(plain(settings), sort_keys=False)
         (out / "settings.yaml").write_text(resolved, encoding="utf-8")
-    glue = settings.start
-    if glue and not Path(glue).is_file():
+    glue = Path(settings.start) if settings.start else None
+    if glue and not glue.is_file():
         raise InputError(f"start: there is no file {glue}")
-    film(settings, ranks, build)
+    if settings.needs_scenes:
+        film(settings, ranks, build)
     for name, stage in settings.stages.items():
         if not stage.steps:
             continue
-        run, done = settings.run_settings(name, glue, ranks.count), out / f"{name}.safetensors"
+        run, done = settings.run_settings(name, content(glue), ranks.count), out / f"{name}.safetensors"
         if done.exists():
             check_done(run)
-        elif not train_glue(run, settings, done, ranks, build):
+        elif not train_glue(run, settings, glue, done, ranks, build):
             return Outcome(False)
-        glue = str(done)
+        glue = done
     if ranks.is_first:
         shutil.copyfile(glue, out / GLUE)
         if not (out / TRACKER).exists():
             make_tracker(settings, out / TRACKER, ranks.device, build)
         make_loadable(out)
-    ranks.wait()
     return Outcome(True, out if ranks.is_first else None)
+
+
+def content(path: Path | None) -> str:
+    """Says what is in a file, wherever it lies; "" for none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path else ""
 
 
 def check_done(run: GlueRunSettings) -> None:
@@ -110,12 +117,17 @@ def check_done(run: GlueRunSettings) -> None:
 
 
 def train_glue(
-    run: GlueRunSettings, settings: EmbeddedSettings, done: Path, ranks: Ranks, build: Build
+    run: GlueRunSettings,
+    settings: EmbeddedSettings,
+    start: Path | None,
+    done: Path,
+    ranks: Ranks,
+    build: Build,
 ) -> bool:
     """Train one stage, all ranks together.
 
     Args:
-        done: the glue that comes of it.
+        start: the glue that it begins with; None: fresh weights. done: the glue that comes of it.
 
     Returns:
         False if SIGTERM came.
@@ -125,15 +137,19 @@ def train_glue(
     mllm, sam = build(ranks.device)
     if run.model.precision == "fp32":
         mllm.float()
-    if run.model.start:
-        load_glue(Path(run.model.start), mllm, sam.sam.mask_decoder)
+    if start:
+        try:
+            load_glue(start, mllm, sam.sam.mask_decoder)
+        except (ValueError, SafetensorError) as error:
+            raise InputError(f"start: {start} cannot be gone on from: {error}") from error
     step = GlueStep(mllm, sam, run)
     if ranks.is_first:
         print(parameter_table(step.model, PARTS), flush=True)
     lexicon, words = default_lexicon(), WordTable.of(mllm)
-    scenes = None
+    scenes = held_out = None
     if run.data.word_share < 1:
         scenes = SceneExamples(settings.scene_folder, lexicon, hidden_features=run.data.hidden_features)
+        held_out = SceneExamples(settings.held_out_folder, lexicon) if run.validation.every else None
     batches = GlueBatches(
         WordMaps(words, mllm.feature_dim, lexicon),
         scenes,
@@ -144,20 +160,14 @@ def train_glue(
     )
 
     def validate(*_: object) -> GlueScore:
-        shares = validate_glue(
-            mllm,
-            sam,
-            settings.held_out_folder,
-            lexicon,
-            scenes=run.validation.scenes,
-            draw_masks=run.validation.masks,
-            ranks=ranks,
+        told = run.validation
+        return GlueScore(
+            validate_glue(mllm, sam, held_out, scenes=told.scenes, draw_masks=told.masks, ranks=ranks)
         )
-        return GlueScore(shares)
 
     reader = open_glue_reader(batches, settings.reading, ranks)
     try:
-        end = run_stage(step, reader, run, ranks, validate=validate if scenes else None)
+        end = run_stage(step, reader, run, ranks, validate=validate if held_out else None)
     finally:
         reader.close()
     if end.finished and ranks.is_first:
@@ -179,6 +189,8 @@ def film(settings: EmbeddedSettings, ranks: Ranks, build: Build) -> None:
         (folder, [seed for seed in range(count) if not scene_path(folder, seed).exists()], split)
         for folder, count, split in wanted
     ]
+    # No rank begins before all have seen what is missing, and so each knows its share of it.
+    ranks.wait()
     if any(seeds for _, seeds, _ in missing):
         mllm, sam = build(ranks.device)
         assets = open_library([fetch(name) for name in PUBLIC_FILES])

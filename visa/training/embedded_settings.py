@@ -164,6 +164,11 @@ class EmbeddedSettings:
         return {"words": self.words, "pictures": self.pictures}
 
     @property
+    def needs_scenes(self) -> bool:
+        """Whether any stage sees filmed ones."""
+        return any(stage.steps and stage.word_share < 1 for stage in self.stages.values())
+
+    @property
     def scene_folder(self) -> Path:
         return Path(self.scenes.folder or Path(self.out) / "scenes")
 
@@ -175,7 +180,7 @@ class EmbeddedSettings:
         """What the engine is told of a stage.
 
         Args:
-            start: the glue that it begins with.
+            start: tells the glue that it begins with from others, wherever the file lies; "": fresh weights.
         """
         stage, adam = self.stages[name], self.optimiser
         return GlueRunSettings(
@@ -200,7 +205,7 @@ class EmbeddedSettings:
 
 @dataclass(frozen=True)
 class GlueStart:
-    """start: the glue file that a stage begins with; "": fresh. precision: of forward and backward."""
+    """start: see `EmbeddedSettings.run_settings`. precision: of forward and backward."""
 
     start: str
     precision: Literal["bf16", "fp32"]

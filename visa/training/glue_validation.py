@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dataset.synthetic.lexicon import Lexicon
 from model.mllm.mllm import MLLM
 from model.sam.segmenter import FrameFeatures, SamSegmenter
 from visa.mask_drawing import MaskDrawing
@@ -41,14 +40,13 @@ class GlueScore:
 def validate_glue(
     mllm: MLLM,
     sam: SamSegmenter,
-    folder: Path,
-    lexicon: Lexicon,
+    examples: SceneExamples,
     *,
     scenes: int = 40,
     draw_masks: bool = False,
     ranks: Ranks | None = None,
 ) -> dict[str, float]:
-    """Shares [0, 1] over the first ``scenes`` of a cache.
+    """Shares [0, 1] over the first ``scenes`` of those given.
 
     Args:
         ranks: all of them call it, and each looks at some of the scenes.
@@ -59,7 +57,6 @@ def validate_glue(
         absent ones how often it refuses.
     """
     rank, count = (ranks.rank, ranks.count) if ranks else (0, 1)
-    examples = SceneExamples(folder, lexicon)
     mine = dict(list(enumerate(examples.paths[:scenes]))[rank::count])
     judged = _judge(mllm, sam, examples, mine, draw_masks)
     together: dict[str, list[float]] = defaultdict(list)

@@ -10,6 +10,7 @@ from dataset.sample import Turn
 from dataset.synthetic.lexicon import Lexicon
 from dataset.synthetic.questions import ask
 from model.mllm.cells import FrameCells
+from visa.errors import InputError
 from visa.training.examples import Example, TaughtTurn, with_claims
 from visa.training.scene_cache import CachedScene, load_scene
 from visa.training.word_maps import feature_noise
@@ -32,7 +33,7 @@ class SceneExamples:
     def __init__(self, folder: Path, lexicon: Lexicon, max_turns: int = 8, hidden_features: float = 0.5):
         self.paths = sorted(folder.glob("[0-9]*.pt"))
         if not self.paths:
-            raise ValueError(f"no cached scene in {folder}; build the cache first")
+            raise InputError(f"no cached scene in {folder}; build the cache first (scenes.count, held_out)")
         self.lexicon, self.max_turns, self.hidden_features = lexicon, max_turns, hidden_features
 
     def draw(self, rng: np.random.Generator) -> Example:

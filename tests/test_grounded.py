@@ -6,10 +6,12 @@ import torch
 import yaml
 from tiny_backbones import FAMILIES
 from tiny_grounded import tiny_preset, write_backbone, write_system
+from transformers import AutoConfig
 
 import visa
 from model.backbones.backbone import ChatTurn
 from model.mllm.decoding import Decoding
+from visa.backbone_loading import estimate
 from visa.checkpoints.options import LoadOptions
 from visa.errors import InputError
 from visa.grounded.loading import load_grounded
@@ -242,3 +244,28 @@ def test_too_little_memory_is_told_before_loading(small, tmp_path, monkeypatch):
     monkeypatch.setattr("visa.backbone_loading.AutoModelForImageTextToText.from_pretrained", None)
     with pytest.raises(InputError, match=r"will take .* \(language .*, vision .*, keys and values .*, SAM"):
         visa.load(small / "tiny.yaml", device="cpu", weights=where)
+
+
+def test_memory_of_a_7b_backbone_is_told_without_building_it():
+    """Qwen2.5-VL-7B has 8.29 billion parameters, 0.68 of them in its vision tower: 16.6 GB in bfloat16."""
+    text = {
+        "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+        "num_key_value_heads": 4, "vocab_size": 152064, "max_position_embeddings": 128000,
+        "tie_word_embeddings": False,
+    }  # fmt: skip
+    vision = {
+        "depth": 32,
+        "hidden_size": 1280,
+        "intermediate_size": 3420,
+        "num_heads": 16,
+        "out_hidden_size": 3584,
+    }
+    config = AutoConfig.for_model("qwen2_5_vl", text_config=text, vision_config=vision)
+    needs = {
+        need.part: need.num_bytes / 1e9
+        for need in estimate("it", config, LoadOptions(dtype="bfloat16"), {"SAM": 2.6e9}).needs
+    }
+    assert needs["language"] == pytest.approx(15.2, abs=0.1)
+    assert needs["vision"] == pytest.approx(1.35, abs=0.05)
+    assert needs["keys and values"] == pytest.approx(2 * 28 * 4 * 128 * 6144 * 2 / 1e9)
+    assert needs["SAM"] == 2.6

@@ -66,10 +66,10 @@ def _read_config(folder: Path) -> PreTrainedConfig:
     if kind not in KINDS:
         raise ValueError(f"{folder} holds no SAM 2: its config.json is of a {kind!r}, not of a sam2_video")
     if kind == KINDS[0]:
-        return Sam2Config(**fields)
+        return Sam2Config.from_dict(fields)
     # transformers 5.17 takes a dict in this place for a prompt encoder's configuration.
     decoder = Sam2VideoMaskDecoderConfig(**(fields.pop("mask_decoder_config", None) or {}))
-    return Sam2VideoConfig(**fields, mask_decoder_config=decoder)
+    return Sam2VideoConfig.from_dict({**fields, "mask_decoder_config": decoder})
 
 
 def _first_line(error: Exception) -> str:

@@ -200,6 +200,10 @@ class LazyMasks:
     def __len__(self) -> int:
         return len(self.annotation_ids)
 
+    def read_one(self, annotation_id: str, frame_index: int) -> NDArray[np.bool_]:
+        """One object's mask in one frame: bool [H, W]."""
+        return self._read(annotation_id, frame_index)
+
     def __getitem__(self, key) -> NDArray[np.bool_]:
         objects, frames = key if isinstance(key, tuple) else (key, slice(None))
         objects = np.arange(len(self))[objects]
@@ -275,6 +279,16 @@ class Clip(Sample):
     def annotation_ids(self) -> tuple[str, ...]:
         """The keys of `masks`."""
         return self.masks.annotation_ids
+
+    def first(self, num_frames: int) -> Clip:
+        """Its first frames only, with all expressions."""
+        names = self.frame_names[:num_frames]
+        frames = FrameFiles(self.folder, names, self.frames.size)
+        return make_clip(self.name, frames, self.expressions, self.masks.read_one, self.annotation_ids)
+
+    def asking(self, expressions: Sequence[Expression]) -> Clip:
+        """With these expressions in place of its own; the objects stay."""
+        return make_clip(self.name, self.frames, expressions, self.masks.read_one, self.annotation_ids)
 
     def frame_paths(self) -> tuple[Path, ...]:
         """The frames' files, in order.

@@ -10,8 +10,20 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+import visa
+from tests import tiny_image_sets, tiny_video_datasets
+from tests.tiny_engine import ALONE
+from tests.written_predictions import score, write_predictions
 from visa.commands.train import main
+from visa.errors import InputError
+from visa.evaluation.clip import open_clip
+from visa.tracklet import Tracklet
+from visa.training.engine import benchmark
+from visa.training.engine.benchmark import validate_on_benchmark
+from visa.training.engine.faults import TrainingError
 from visa.training.engine.moving_shapes import MovingShapesSettings, draw_scene
+from visa.training.engine.ranks import Ranks
+from visa.training.engine.settings import BenchmarkSettings
 
 FRAMES = 4
 RUN = [
@@ -55,28 +67,113 @@ def root(tmp_path_factory) -> Path:
     return root
 
 
-def test_the_benchmarks_figure_is_logged_and_chooses_the_best(root, tmp_path, monkeypatch):
-    from visa.training.engine import benchmark
-
-    reports = []
-    evaluate = benchmark.evaluate
-
-    def noted(*arguments, **options):
-        reports.append(evaluate(*arguments, **options))
-        return reports[-1]
-
-    monkeypatch.setattr(benchmark, "evaluate", noted)
+def test_the_benchmarks_figure_is_logged_and_chooses_the_best(root, tmp_path):
+    """What the run logs is what its export gets, scored as predictions on disk are."""
     out = tmp_path / "run"
-    arguments = ["--config", "train/smoke", f"out={out}", *RUN, f"validation.benchmark.root={root}"]
-    assert main(arguments) == 0
-    (report,) = reports
-    assert len(report.scores) == 2
+    arguments = ["--config", "train/smoke", f"out={out}", *RUN, "export=true"]
+    assert main([*arguments, f"validation.benchmark.root={root}"]) == 0
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    figures = [row["validation/J&F"] for row in rows if "validation/J&F" in row]
-    assert figures == [pytest.approx(report.kinds()[-1].j_and_f)]
-    assert rows[-1]["validation/loss"] > 0
+    (figures,) = [row for row in rows if "validation/J&F" in row]
+    segmenter = visa.load(out / "export", device="cpu")
+
+    def answered(clip, expression, _):
+        (tracklet,) = segmenter.segment_many(open_clip(clip), [expression.text])
+        return tracklet.masks
+
+    predictions = write_predictions(tmp_path / "predictions", "revos", root, change=answered)
+    overall = score(predictions, "revos", root).lines()[-1]
+    assert overall.count == 2
+    assert 0 < overall.values["J"] < 1
+    for name, value in overall.values.items():
+        assert figures[f"validation/{name}"] == pytest.approx(value, abs=1e-3)
+    assert figures["validation/loss"] > 0
     state = json.loads((out / "checkpoints" / "step-000002" / "state.json").read_text())
-    assert state["best"] == [pytest.approx(figures[0]), 2]
+    assert state["best"] == [pytest.approx(figures["validation/J&F"]), 2]
+
+
+class Third:
+    """Draws the left third of every frame, whatever is asked; knows what it saw, and fails at some videos."""
+
+    def __init__(self, fails: str = ""):
+        self.seen, self.fails = [], fails
+
+    def segment_each(self, video, questions):
+        self.seen.append((video.name, len(video)))
+        if video.name == self.fails:
+            raise InputError(f"{video.name} cannot be read")
+        masks = np.zeros((len(video), *video[0].shape[:2]), dtype=bool)
+        masks[:, :, : masks.shape[2] // 3] = True
+        for question in questions:
+            yield Tracklet(question, "Here.", True, 0.5, 0, masks, video)
+
+
+def left_third(clip, expression, truth):
+    masks = np.zeros_like(truth)
+    masks[:, :, : truth.shape[2] // 3] = True
+    return masks
+
+
+@pytest.fixture
+def third(monkeypatch) -> Third:
+    drawing = Third()
+    monkeypatch.setattr(benchmark, "live_segmenter", lambda *_: drawing)
+    return drawing
+
+
+@pytest.mark.parametrize(
+    "name", ["revos", "mevis", "ref_youtube_vos", "ref_davis17", "reason_vos", "lv_vis", "reason_seg"]
+)
+def test_every_data_set_is_scored_by_its_own_protocol(name, third, tmp_path):
+    if name == "reason_seg":
+        tiny_image_sets.write_reason_seg(tmp_path / name)
+        split = "train"
+    else:
+        split = getattr(tiny_video_datasets, f"write_{name}")(tmp_path / name).split
+    wanted = BenchmarkSettings(root=str(tmp_path / name), dataset=name, split=split or "")
+    found = validate_on_benchmark(None, wanted, ALONE)
+    predictions = write_predictions(tmp_path / "out", name, tmp_path / name, split, change=left_third)
+    expected = score(predictions, name, tmp_path / name, split=split)
+    overall = expected.lines()[-1].values
+    assert found.figures == pytest.approx(overall)
+    assert found.merit == overall["gIoU" if name == "reason_seg" else "J&F"]
+    assert 0 < found.merit < 1
+    assert found.questions == len(expected.rows) == sum(1 for row in expected.rows if row.values)
+
+
+def test_ranks_share_the_videos_and_all_get_all_figures(root, third, monkeypatch):
+    wanted = BenchmarkSettings(root=str(root))
+    alone = validate_on_benchmark(None, wanted, ALONE)
+    assert (alone.questions, third.seen) == (2, [("shapes/0", FRAMES), ("shapes/1", FRAMES)])
+    rows = {}
+
+    def gather(into, own):
+        rows[rank] = own
+        into[:] = [rows.get(0, []), rows.get(1, [])]
+
+    monkeypatch.setattr(benchmark.distributed, "all_gather_object", gather)
+    found = []
+    for rank in (0, 1, 0):
+        third.seen.clear()
+        found.append(validate_on_benchmark(None, wanted, Ranks(rank, 2, ALONE.device)))
+        assert third.seen == [(f"shapes/{rank}", FRAMES)]
+    # The first had nobody else's rows yet.
+    assert [one.questions for one in found] == [1, 2, 2]
+    assert found[1] == found[2] == alone
+
+
+def test_only_so_many_videos_and_frames(root, third):
+    found = validate_on_benchmark(None, BenchmarkSettings(root=str(root), videos=1, frames=2), ALONE)
+    assert (found.questions, third.seen) == (1, [("shapes/0", 2)])
+
+
+def test_a_video_that_fails_is_named_and_the_others_count(root, third, capsys):
+    third.fails = "shapes/1"
+    found = validate_on_benchmark(None, BenchmarkSettings(root=str(root)), ALONE)
+    assert found.questions == 1
+    assert "1 of 2 questions were not scored: shapes/1 cannot be read" in capsys.readouterr().out
+    third.fails = "shapes/0"
+    with pytest.raises(TrainingError, match="nothing could be scored: shapes/0 cannot"):
+        validate_on_benchmark(None, BenchmarkSettings(root=str(root), videos=1), ALONE)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +181,9 @@ def test_the_benchmarks_figure_is_logged_and_chooses_the_best(root, tmp_path, mo
     [
         (["validation.benchmark.root=/nowhere"], "there is no folder /nowhere"),
         (["validation.benchmark.root=.", "deepspeed.stage=3"], "stage 1 or 2"),
-        (["validation.benchmark.root=.", "model.start=tiny-visa"], "validation.benchmark.xmem must name"),
+        (["validation.benchmark.root=.", "model.start=tiny-visa"], "xmem must name"),
+        (["validation.benchmark.root=.", "validation.benchmark.dataset=refvos"], "no data set 'refvos'"),
+        (["validation.benchmark.root=."], "validation.benchmark: "),
         (["validation.benchmark.split=1"], "validation.benchmark.split must be a word"),
     ],
 )

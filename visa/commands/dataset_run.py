@@ -120,10 +120,9 @@ def _open(clip: Clip) -> Video:
 
 def _write(folder: Path, ask: Ask, tracklet: Tracklet, *, model: str) -> None:
     """Writes one expression's masks and answer."""
-    from PIL import Image
+    from visa.evaluation.predictions import write_masks
 
-    for name, mask in zip(tracklet.frame_names, tracklet.union, strict=True):
-        Image.fromarray(mask).convert("L").save(folder / f"{name}.png")
+    write_masks(folder, tracklet)
     result = {
         "asked": ask.text,
         "question": tracklet.question,

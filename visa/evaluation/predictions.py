@@ -17,14 +17,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from dataset.clip import Clip, Expression
 from dataset.errors import DatasetError
 from dataset.masks import decode_rle
 from visa.errors import InputError
+
+if TYPE_CHECKING:
+    from visa.tracklet import Tracklet
 
 RESULT_NAME = "result.json"
 
@@ -119,6 +124,12 @@ class PredictedMasks:
             except DatasetError as error:
                 raise PredictionError(str(error)) from error
         return masks
+
+
+def write_masks(folder: Path, tracklet: Tracklet) -> None:
+    """An answer's masks as PNGs of 0 and 255, one for each frame, in a folder that is there."""
+    for name, mask in zip(tracklet.frame_names, tracklet.union, strict=True):
+        Image.fromarray(mask).convert("L").save(folder / f"{name}.png")
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:

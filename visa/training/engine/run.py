@@ -16,8 +16,9 @@ from visa.training.engine.settings import TrainSettings
 from visa.training.engine.stage import Outcome, run_stage
 from visa.training.engine.start import Start, build_start, find_start
 from visa.training.engine.step import TrainingStep
+from visa.training.engine.task import Assessment
 from visa.training.engine.trainables import checkpoint_activations, choose_trained, parameter_table
-from visa.training.engine.validation import Score, validate
+from visa.training.engine.validation import validate
 from visa.training.published_objective import LossWeights
 
 EXPORT = "export"
@@ -87,7 +88,7 @@ def _reader(settings: TrainSettings, start: Start, ranks: Ranks, data: dict, see
 
 def _validate(
     settings: TrainSettings, start: Start, driver: Driver, ranks: Ranks, out: Path, number: int
-) -> Score:
+) -> Assessment:
     """The first batches of the validation's own reader, opened anew so that they are the same each time."""
     wanted = settings.validation
     # Other samples than are trained on, though from the same source where it has no other.
@@ -96,4 +97,5 @@ def _validate(
     score = validate(driver, batches, ranks, wanted.pictures, out / "pictures" / f"step-{number:06d}")
     if not wanted.benchmark.root:
         return score
-    return replace(validate_on_benchmark(start, wanted.benchmark, ranks), loss=score.loss)
+    found = validate_on_benchmark(start, wanted.benchmark, ranks)
+    return replace(found, figures={**found.figures, "loss": score.loss})

@@ -121,14 +121,17 @@ class CheckpointSettings:
 
 @dataclass(frozen=True)
 class BenchmarkSettings:
-    """root: of a data set in the ReVOS layout; "": none. split: which of its meta files. videos, frames: only
-    the first ones, and the first of each; 0: all. xmem: XMem's weights, which VISA needs."""
+    """root: of a data set; "": none. dataset: its name in `dataset.registry`. split: "" for the one that is
+    evaluated on. videos, frames: only the first ones, and the first of each; 0: all. xmem: XMem's weights, or
+    sam2: SAM 2's, one of which VISA needs."""
 
     root: str = ""
-    split: str = "valid"
+    dataset: str = "revos"
+    split: str = ""
     videos: int = 20
     frames: int = 0
     xmem: str = ""
+    sam2: str = ""
 
 
 @dataclass(frozen=True)

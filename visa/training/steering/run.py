@@ -67,9 +67,9 @@ def _train(settings: SteeringSettings, ranks: Ranks, build: Build) -> Outcome:
         resolved = yaml.safe_dump(plain(settings), sort_keys=False)
         (out / "settings.yaml").write_text(resolved, encoding="utf-8")
     backbone = build(settings, ranks.device)
-    if settings.backbone.gradient_checkpointing:
-        checkpoint_layers(backbone.language_model)
     sources = ItemSources(settings, backbone, ranks)
+    if settings.backbone.gradient_checkpointing:  # from here on it writes no more, which takes a cache
+        checkpoint_layers(backbone.language_model)
     for stream in settings.streams:
         if not train_stream(settings, stream, backbone, sources, out / f"{stream}.safetensors", ranks):
             return Outcome(False)

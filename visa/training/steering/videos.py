@@ -16,6 +16,7 @@ import torch
 from dataset.clip import Clip, Expression
 from dataset.errors import DatasetError
 from model.steering.soft_prompt import Stream
+from visa.errors import InputError
 from visa.training.steering.items import SteeringItem
 
 MASK_SIDE = 512  # longer side of the masks that items carry: they are pooled to a few dozen cells
@@ -47,7 +48,7 @@ class VideoItems:
         mine = [k for k, name in enumerate(names) if self._is_held_out(name) == self.held_out]
         if not mine:
             side = "held out" if self.held_out else "left for training"
-            raise ValueError(f"of {len(names)} videos none is {side}; change data.held_out_share")
+            raise InputError(f"of {len(names)} videos none is {side}: change data.held_out_share")
         object.__setattr__(self, "chosen", tuple(mine))
 
     def _is_held_out(self, name: str) -> bool:

@@ -29,12 +29,7 @@ def open_mixture_reader(
     seed: int,
 ) -> MixtureReader:
     """See `visa.training.batches.open_reader`."""
-    mixture = _open_mixture(settings, system, seed)
-    if settings.workers:
-        mixture.load_masks()
-    if rank == 0:
-        for line in mixture.missing:
-            print(f"visa: trained without {line}", file=sys.stderr)
+    mixture = open_mixture(settings, system, seed, told=rank == 0)
     maker = ExampleMaker(
         system,
         tokenizer,
@@ -57,7 +52,25 @@ def open_mixture_reader(
     )
 
 
-def _open_mixture(settings: DataSettings, system: str, seed: int) -> Mixture:
+def open_mixture(settings: DataSettings, system: str, seed: int, *, told: bool) -> Mixture:
+    """The mixture that the settings, or ``system``, name, ready for workers.
+
+    Args:
+        told: say on stderr which data sets are left out.
+
+    Raises:
+        InputError: no such mixture, or data sets are missing or not as their layout says; all are named.
+    """
+    mixture = _opened(settings, system, seed)
+    if settings.workers:
+        mixture.load_masks()
+    if told:
+        for line in mixture.missing:
+            print(f"visa: trained without {line}", file=sys.stderr)
+    return mixture
+
+
+def _opened(settings: DataSettings, system: str, seed: int) -> Mixture:
     roots = {name: Path(root) for name, root in settings.roots.items()} or Path(settings.root)
     try:
         return Mixture(

@@ -51,6 +51,15 @@ class TrainingVideo:
             masks=self.masks.to(device, non_blocking=True),
         )
 
+    def pin_memory(self) -> "TrainingVideo":
+        """For a copy to the GPU that does not wait."""
+        return replace(
+            self,
+            images_clip=self.images_clip.pin_memory(),
+            images_sam=self.images_sam.pin_memory(),
+            masks=self.masks.pin_memory(),
+        )
+
 
 @dataclass(frozen=True)
 class TrainingBatch:
@@ -74,18 +83,7 @@ class TrainingBatch:
 
     def pin_memory(self) -> "TrainingBatch":
         """For a copy to the GPU that does not wait; torch's DataLoader calls it."""
-        return replace(
-            self,
-            videos=tuple(
-                replace(
-                    video,
-                    images_clip=video.images_clip.pin_memory(),
-                    images_sam=video.images_sam.pin_memory(),
-                    masks=video.masks.pin_memory(),
-                )
-                for video in self.videos
-            ),
-        )
+        return replace(self, videos=tuple(video.pin_memory() for video in self.videos))
 
 
 class BatchReader(Protocol):

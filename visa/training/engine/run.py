@@ -19,6 +19,7 @@ from visa.training.engine.step import TrainingStep
 from visa.training.engine.task import Assessment
 from visa.training.engine.trainables import checkpoint_activations, choose_trained, parameter_table
 from visa.training.engine.validation import validate
+from visa.training.grounded.start import backbone_preset
 from visa.training.published_objective import LossWeights
 
 EXPORT = "export"
@@ -35,6 +36,10 @@ def train(settings: TrainSettings, device: str | None = None) -> Outcome:
         TrainingError: the run cannot go on.
     """
     data_settings(settings.data)
+    if backbone_preset(settings.model.start) is not None:
+        from visa.training.grounded.run import train_grounded
+
+        return train_grounded(settings, device)
     ranks = join_ranks(device)
     try:
         return _train(settings, ranks)

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+import visa
 from model.sam import SamSegmenter, build_sam
 from model.sam2 import Sam2Network, Sam2Segmenter, Sam2Tracker
 from model.sam2.images import stretched
 from tests.tiny_sam2 import SIDE, LibrarySession, tiny_image_model, tiny_video_model
 from visa.anchored_propagation import stream_anchored
+from visa.carried_masks import Carrying
 from visa.errors import DownloadError, InputError
 from visa.propagation import Anchor, ClipFeatures
 from visa.sam2_propagation import Sam2Propagator
@@ -204,3 +206,18 @@ def test_a_repository_that_the_hub_does_not_give_is_told_in_one_line(folder, mon
     with pytest.raises(DownloadError, match=r"facebook/sam2-hiera-large is not in the cache") as told:
         build_segmenter({"sam2": "facebook/sam2-hiera-large"}, folder, CPU)
     assert "\n" not in str(told.value)
+
+
+def test_published_systems_may_have_their_masks_carried_on_by_sam2(folder) -> None:
+    propagate = {"xmem": "XMem.pth", "sam2": "tiny"}
+    carrying = Carrying.of(propagate, "target")
+    assert isinstance(carrying.propagator(propagate, folder, folder, CPU, torch.float32), Sam2Propagator)
+    assert Carrying.of(propagate, "target", xmem="other.pth").sam2 is None
+    assert Carrying.of({"xmem": None}, "all", sam2=folder / "tiny").frames == "dense"
+
+
+def test_the_embedded_system_draws_with_the_sam_its_glue_knows(folder) -> None:
+    preset = folder / "other.yaml"
+    preset.write_text("{segment: {sam2: tiny}, reason: {}, sample: {}, propagate: {sam2: tiny}}")
+    with pytest.raises(InputError, match="trained on MobileSAM"):
+        visa.load(preset, device="cpu")

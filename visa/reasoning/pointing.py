@@ -35,8 +35,8 @@ DRAWN = ("target", "dense", "all")
 SCORER_TEMPERATURE, SCORER_TOP_P, SCORER_TOKENS = 0.6, 0.9, 48
 FRAMES_AT_ONCE = 8  # drawn in one pass
 # A frame's SAM features take 2 to 4 MB, its visual tokens 1 to 4; a 7B model's reading of 12 frames 0.8 GB.
-# Two readings: the sampler's, which is the same for all questions, and the last question's. Where every frame is
-# drawn, 384 are fewer than a long video has: so one of 5,000 takes no more than one of 500.
+# Where every frame is drawn, 384 are fewer than a long video has: one of 5,000 takes no more than one of 500.
+# Two readings: the sampler's, which is the same for all questions, and the last question's.
 LIMITS = ViewingLimits(sam_frames=384, cell_frames=1024, readings=2, in_order=True)
 
 

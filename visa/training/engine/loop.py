@@ -240,6 +240,7 @@ class Trainer:
             figures["memory/GB"] = memory / 1e9
         if score is not None:
             figures |= {f"validation/{name}": value for name, value in score.figures.items()}
+            self.report.pictures(step)
         figures["minutes"] = self.progress.minutes
         self.report.step_line(step, figures)
         self.clock, self.window = Clock(), _Window()

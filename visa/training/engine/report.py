@@ -3,15 +3,20 @@
 import json
 import sys
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 from visa.training.engine.ranks import Ranks
 from visa.training.engine.settings import RunSettings, plain
+
+WANDB_ID = "wandb-id.txt"
 
 
 @dataclass
@@ -31,6 +36,11 @@ class Clock:
         self._since = now
 
 
+def picture_folder(out: Path, step: int) -> Path:
+    """Where a run's validation after so many steps puts its pictures."""
+    return out / "pictures" / f"step-{step:06d}"
+
+
 class Report:
     """Tells of steps; only the first rank speaks and writes.
 
@@ -39,7 +49,7 @@ class Report:
     """
 
     def __init__(self, out: Path, settings: RunSettings, ranks: Ranks, step: int):
-        self.settings, self.ranks = settings, ranks
+        self.settings, self.ranks, self.out = settings, ranks, out
         self.log = out / "log.jsonl"
         self.begun, self.first_step = time.perf_counter(), step
         self.board = self.wandb = None
@@ -69,6 +79,19 @@ class Report:
                 self.board.add_scalar(name, value, step)
         if self.wandb is not None:
             self.wandb.log(dict(figures), step=step)
+
+    def pictures(self, step: int) -> None:
+        """Show what a validation after so many steps has drawn, where figures are shown."""
+        paths = sorted(picture_folder(self.out, step).glob("*.png"))
+        if self.board is not None:
+            for path in paths:
+                pixels = np.asarray(Image.open(path).convert("RGB"))
+                self.board.add_image(f"pictures/{path.stem}", pixels, step, dataformats="HWC")
+        if self.wandb is not None and paths:
+            # Imported already, since a run was opened.
+            import wandb
+
+            self.wandb.log({"pictures": [wandb.Image(str(path)) for path in paths]}, step=step)
 
     def step_line(self, step: int, figures: Mapping[str, float]) -> None:
         """Figures of a step, kept and told in one line."""
@@ -135,4 +158,10 @@ def _open_wandb(out: Path, settings: RunSettings) -> Any:
     except ImportError:
         print("visa: no Weights & Biases (pip install wandb); figures go to log.jsonl", file=sys.stderr)
         return None
-    return wandb.init(project="visa", name=out.name, dir=str(out), config=plain(settings), resume="allow")
+    # A run that goes on is the same one there.
+    known = out / WANDB_ID
+    if not known.is_file():
+        known.write_text(uuid.uuid4().hex, encoding="utf-8")
+    name = known.read_text(encoding="utf-8").strip()
+    told = {"name": out.name, "dir": str(out), "config": plain(settings)}
+    return wandb.init(project="visa", id=name, resume="allow", **told)

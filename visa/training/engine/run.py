@@ -12,6 +12,7 @@ from visa.training.engine.driver import Driver
 from visa.training.engine.export import export
 from visa.training.engine.ranks import Ranks, join_ranks, leave_ranks
 from visa.training.engine.readers import data_settings, open_data
+from visa.training.engine.report import picture_folder
 from visa.training.engine.settings import TrainSettings
 from visa.training.engine.stage import Outcome, run_stage
 from visa.training.engine.start import Start, build_start, find_start
@@ -99,7 +100,7 @@ def _validate(
     # Other samples than are trained on, though from the same source where it has no other.
     reader = iter(_reader(settings, start, ranks, wanted.data or settings.data, settings.seed + 1))
     batches = (next(reader) for _ in range(wanted.batches))
-    score = validate(driver, batches, ranks, wanted.pictures, out / "pictures" / f"step-{number:06d}")
+    score = validate(driver, batches, ranks, wanted.pictures, picture_folder(out, number))
     if not wanted.benchmark.root:
         return score
     found = validate_on_benchmark(start, wanted.benchmark, ranks)

@@ -17,10 +17,12 @@ from visa.grounded.weights import Adapter, part_state, write_weights
 from visa.training.engine.batch import BatchReader
 from visa.training.engine.driver import Driver, TrainState
 from visa.training.engine.ranks import Ranks, join_ranks, leave_ranks
+from visa.training.engine.report import picture_folder
 from visa.training.engine.settings import TrainSettings
 from visa.training.engine.stage import Outcome, run_stage
+from visa.training.engine.task import Assessment
 from visa.training.engine.trainables import LORA, checkpoint_activations, parameter_table
-from visa.training.engine.validation import Score, validate
+from visa.training.engine.validation import validate
 from visa.training.grounded.reading import open_data
 from visa.training.grounded.start import PARTS, GroundedStart, build_start, choose_trained
 from visa.training.grounded.step import GroundedStep
@@ -95,13 +97,13 @@ def _reader(
 
 def _validate(
     settings: TrainSettings, start: GroundedStart, driver: Driver, ranks: Ranks, out: Path, number: int
-) -> Score:
+) -> Assessment:
     """The first batches of the validation's own reader, opened anew so that they are the same each time."""
     wanted = settings.validation
     # Other samples than are trained on, though from the same source where it has no other.
     reader = iter(_reader(settings, start, ranks, wanted.data or settings.data, settings.seed + 1))
     batches = (next(reader) for _ in range(wanted.batches))
-    return validate(driver, batches, ranks, wanted.pictures, out / "pictures" / f"step-{number:06d}")
+    return validate(driver, batches, ranks, wanted.pictures, picture_folder(out, number))
 
 
 def export(

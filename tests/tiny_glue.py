@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from dataset.synthetic.lexicon import default_lexicon
 from dataset.synthetic.scene import Scene, SceneObject
@@ -118,6 +119,11 @@ def rows_of(out: Path, stage: str = "pictures") -> list[dict[str, float]]:
 def losses_of(out: Path, stage: str = "pictures") -> list[float]:
     """Losses and their parts, step by step."""
     return [row[name] for row in rows_of(out, stage) for name in sorted(row) if name.startswith("loss/")]
+
+
+def weights_at(out: Path, step: int, stage: str = "pictures") -> dict[str, torch.Tensor]:
+    """A stage's trained weights in the checkpoint of a step."""
+    return load_file(out / stage / "checkpoints" / f"step-{step:06d}" / "weights.safetensors")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from tests.tiny_glue import losses_of, rows_of, tiny_system, train_tiny, weights_at, write_scenes
+from visa.embedded_mllm import glue_state, load_glue
 from visa.errors import InputError
-from visa.reasoner import glue_state, load_glue
 from visa.training.embedded import content
 from visa.training.embedded_settings import LossWeights, read_embedded
 from visa.training.glue_batches import GlueBatches

@@ -11,7 +11,7 @@ from model.mllm.mllm import MLLM
 from model.sam.build import Sam
 from model.sam.segmenter import SamSegmenter
 from tests.tiny_mllm import CLASS_NAMES, FEATURE_DIM, random_cells, tiny_mllm
-from visa.reasoner import LORA, LORA_TARGETS
+from visa.embedded_mllm import LORA, LORA_TARGETS
 from visa.training.examples import Example, TaughtTurn
 
 ROWS, COLS = 4, 5
@@ -51,7 +51,7 @@ class PooledEncoder(nn.Module):
 
 
 def tiny_trainable(seed: int = 0) -> MLLM:
-    """The tiny MLLM, its LM frozen but for adapters, as `visa.reasoner.build_mllm` makes the real one."""
+    """The tiny MLLM, its LM frozen but for adapters, as `visa.embedded_mllm.build_mllm` makes the real one."""
     torch.manual_seed(seed)
     mllm = tiny_mllm(seed, TinyTower())
     # So few class names span no word space that the head could start from.

@@ -11,10 +11,10 @@ from torch import nn
 from model.mllm.mllm import RefusalPolicy
 from model.sam import Sam, SamSegmenter
 from visa.downloads import fetch
+from visa.embedded_mllm import build_mllm, load_glue, merge_lora, read_class_names
 from visa.errors import InputError
 from visa.mask_drawing import MaskDrawing
 from visa.preset_files import find_preset, is_checkpoint
-from visa.reasoner import build_mllm, load_glue, merge_lora, read_class_names
 from visa.reasoning.embedded import EmbeddedReasoner
 from visa.sam_loading import build_propagator, build_segmenter
 from visa.sampling import build_sampler

@@ -20,9 +20,9 @@ from dataset.synthetic.library import PUBLIC_FILES, open_library
 from model.mllm.mllm import MLLM
 from model.sam import SamSegmenter, build_sam, fastest_encoder_dtype
 from visa.downloads import fetch
+from visa.embedded_mllm import build_mllm, load_glue, read_class_names, save_glue
 from visa.errors import InputError
 from visa.loading import find_preset
-from visa.reasoner import build_mllm, load_glue, read_class_names, save_glue
 from visa.training.embedded_settings import EmbeddedSettings, GlueRunSettings
 from visa.training.engine.driver import put_weights
 from visa.training.engine.ranks import Ranks, join_ranks, leave_ranks

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tests.tiny_training import tiny_example, tiny_trainable
-from visa.reasoner import glue_state, load_glue, merge_lora, read_class_names, save_glue
+from visa.embedded_mllm import glue_state, load_glue, merge_lora, read_class_names, save_glue
 from visa.training.glue_step import glue_losses
 
 

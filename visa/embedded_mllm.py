@@ -1,4 +1,4 @@
-"""Builds the embedded MLLM from its public parts and our glue."""
+"""The MLLM of the embedded system: built from its public parts, its glue saved, loaded and merged."""
 
 import warnings
 from pathlib import Path

@@ -145,7 +145,7 @@ class ColourPropagator:
     """Follows the colour that a mask is on; what it was asked to carry stands in ``calls``."""
 
     def __init__(self):
-        self.calls = []
+        self.calls, self.encoder = [], object()
 
     def features(self, video):
         return ("features of", video.name, len(video))

@@ -98,16 +98,24 @@ class SteerSegReasoner:
         Raises:
             InputError: frames and question are more than the backbone takes.
         """
+        looked = self.look(viewing, choice, question)
+        if not looked.joint.any():
+            _log.warning("the attention for %r is the same everywhere: nothing can be pointed at", question)
+            return GivenAnswer(question, NOT_THERE, False, 0.0)
+        score = float(looked.joint.max())
+        return GivenAnswer(question, _words(looked.attributes), True, score, looked)
+
+    def look(self, viewing: Viewing, choice: FrameChoice, question: str) -> Looked:
+        """Where the model looks on all frames of the choice, when it is about to name what is asked for.
+
+        Raises:
+            InputError: frames and question are more than the backbone takes.
+        """
         keyframes = tuple(sorted({*choice.references, choice.target}))
         attributes = self._attributes(viewing, keyframes, question)
         maps = self.attention(viewing, keyframes, question, attributes)
         refined = refine(maps, self.settings.fusion)
-        joint = fuse(refined, self.settings.fusion)
-        if not joint.any():
-            _log.warning("the attention for %r is the same everywhere: nothing can be pointed at", question)
-            return GivenAnswer(question, NOT_THERE, False, 0.0)
-        looked = Looked(keyframes, attributes, refined, joint)
-        return GivenAnswer(question, _words(attributes), True, float(joint.max()), looked)
+        return Looked(keyframes, attributes, refined, fuse(refined, self.settings.fusion))
 
     def draw(
         self, viewing: Viewing, choice: FrameChoice, answer: GivenAnswer, progress: DrawProgress

@@ -90,7 +90,9 @@ def test_two_ranks_go_on_where_one_stood(alone, tmp_path):
 
 
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
-@pytest.mark.parametrize("stage", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "stage", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_deepspeed_goes_on_where_torch_alone_stood(alone, tmp_path, stage):
     out = half(alone, tmp_path / "half")
     command = [

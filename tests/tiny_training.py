@@ -51,7 +51,7 @@ class PooledEncoder(nn.Module):
 
 
 def tiny_trainable(seed: int = 0) -> MLLM:
-    """The tiny MLLM, its LM frozen but for adapters, as `visa.embedded_mllm.build_mllm` makes the real one."""
+    """The tiny MLLM, its LM frozen but for adapters, as `visa.embedded_mllm` builds the real one."""
     torch.manual_seed(seed)
     mllm = tiny_mllm(seed, TinyTower())
     # So few class names span no word space that the head could start from.

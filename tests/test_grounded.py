@@ -175,8 +175,13 @@ def test_it_writes_answers_and_is_asked_where_to_look(folder, model, tmp_path):
     tracklet = segmenter.segment(Video.from_frames(noise(4)), "the cat")
     assert tracklet.found == ("[SEG]" in tracklet.answer)
     scorer = segmenter.scorer(Video.from_frames(noise(4)))
-    probs = scorer.seg_probs((0, 3), "the cat") if hasattr(scorer, "seg_probs") else None
-    assert probs is None or all(0 <= prob <= 1 for prob in probs)
+    first, last = scorer([0, 3], "the cat")
+    assert 0 < first < 1
+    assert first != last
+    assert scorer([3], "the cat") == [last]
+    asked = "At which percentage of the video does the cat appear? Answer with a number."
+    assert scorer.generate(asked) == scorer.generate(asked)
+    assert len({scorer.generate(asked, number) for number in range(4)}) > 1
 
 
 @pytest.fixture(scope="module")

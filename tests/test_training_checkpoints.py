@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 def state(value: float, size: int = 3) -> TrainState:
     weights = {"a": torch.full((size,), value), "b.c": torch.full((2, 2), -value)}
     moments = {f"{name}.{key}": value / 2 for name, value in weights.items() for key in MOMENTS}
-    return TrainState(weights, moments, updates=int(value), scale=LossScale(2.0**value, int(value)))
+    return TrainState(weights, moments, updates=int(value), scale=LossScale(2.0 * value, int(value)))
 
 
 def store(folder: Path, keep: int = 2, **changes: object) -> Checkpoints:
@@ -38,7 +38,7 @@ def test_what_was_saved_comes_back(tmp_path):
     checkpoints.save(state(3), Progress(3, {"samples": 12}, (0.5, 2)))
     found, progress = checkpoints.load()
     assert progress == Progress(3, {"samples": 12}, (0.5, 2))
-    assert (found.updates, found.scale) == (3, LossScale(8.0, 3))
+    assert (found.updates, found.scale) == (3, LossScale(6.0, 3))
     assert all(torch.equal(found.weights[name], value) for name, value in state(3).weights.items())
     assert all(torch.equal(found.moments[name], value) for name, value in state(3).moments.items())
 

@@ -4,6 +4,8 @@ sample     which frames to look at               visa/sampling
 reason     the MLLM reads them and answers       visa/reasoning, which also
 segment    [SEG] becomes SAM's prompt            draws what an answer points at
 propagate  XMem carries the masks both ways      visa/carrying.py, visa/propagation.py
+
+A sampler may name further frames to draw on; visa/reanchoring.py makes one of what is carried from each.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +18,7 @@ from visa.carrying import carry
 from visa.propagation import Propagator
 from visa.questions import clean_question
 from visa.reasoning import Reasoner
-from visa.sampling import ModelScorer, Sampler
+from visa.sampling import FrameChoice, ModelScorer, Sampler
 from visa.sightings import Sighting, in_walks
 from visa.tracklet import Tracklet
 from visa.video import Video
@@ -89,7 +91,7 @@ class Segmenter:
         video = video if isinstance(video, Video) else Video.open(video)
         questions = [clean_question(question) for question in questions]
         viewing, sampler = self._view(video), sampler or self.sampler
-        report = progress or (lambda stage, done, total: None)
+        report = progress or _unreported
         sightings = (self._look(viewing, question, sampler, report) for question in questions)
         for walk in in_walks(sightings, len(video)):
             yield from self._carry(viewing, walk, report)
@@ -116,6 +118,14 @@ class Segmenter:
         choice = sampler.choose(len(video), question, scorer)
         report("sample", 1, 1)
 
+        sighting = self._see(viewing, choice, question, report)
+        if sighting.answer.found and choice.anchors:
+            others = (self._see(viewing, other, question, _unreported) for other in choice.at_anchors())
+            sighting = sighting.anchored(others)
+        return sighting
+
+    def _see(self, viewing: Viewing, choice: FrameChoice, question: str, report: Progress) -> Sighting:
+        """Reason and segment on one choice of frames."""
         report("reason", 0, 1)
         answer = self.reasoner.answer(viewing, choice, question)
         report("reason", 1, 1)
@@ -139,3 +149,7 @@ class Segmenter:
         for sighting in walk:
             tracks = [carried.pop(0) for _ in sighting.strands]
             yield sighting.tracklet(viewing.video, tracks)
+
+
+def _unreported(stage: str, done: int, total: int) -> None:
+    """Progress that nobody asked for."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from visa.mask_track import MaskTrack, as_tracks
 from visa.propagation import OBJECTS_AT_ONCE
+from visa.reanchoring import CarriedAnchor, fused
 from visa.reasoning import DrawnFrames, GivenAnswer
 from visa.tracklet import Tracklet
 from visa.video import Video
@@ -25,11 +26,12 @@ from visa.video import Video
 class Strand:
     """Objects that were drawn on the same frames, and compete for pixels.
 
-    frames: the F frames, ascending. masks: N tracks of F frames.
+    frames: the F frames, ascending. masks: N tracks of F frames. score: the answer's.
     """
 
     frames: tuple[int, ...]
     masks: tuple[MaskTrack, ...]
+    score: float = 1.0
 
     @property
     def first(self) -> np.ndarray:
@@ -44,11 +46,13 @@ class Sighting:
     answer: its `pointing`, which may be large, is left out.
     target_frame: that of the result; None if nothing was found.
     strands: none if nothing was found.
+    again: whether each strand after the first holds its objects once more, drawn on another frame.
     """
 
     answer: GivenAnswer
     target_frame: int | None = None
     strands: tuple[Strand, ...] = ()
+    again: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "answer", replace(self.answer, pointing=None))
@@ -61,13 +65,28 @@ class Sighting:
             return cls(answer)
         target_frame = target_frame if target_frame in drawn.frames else drawn.frames[0]
         if drawn.starts is None:
-            return cls(answer, target_frame, (Strand(drawn.frames, as_tracks(drawn.masks)),))
+            return cls(answer, target_frame, (Strand(drawn.frames, as_tracks(drawn.masks), answer.score),))
         alone = zip(drawn.starts, drawn.masks, strict=True)
         strands = (Strand((drawn.frames[n],), (MaskTrack.of(masks[n][None]),)) for n, masks in alone)
         return cls(answer, target_frame, tuple(strands))
 
+    def anchored(self, others: Iterable[Sighting]) -> Sighting:
+        """The same with what was drawn for the same question on other frames; nothing may be."""
+        again = [each.strands[0] for each in others if each._drawn_once]
+        if not again or not self._drawn_once:
+            return self
+        return replace(self, strands=(*self.strands, *again), again=True)
+
+    @property
+    def _drawn_once(self) -> bool:
+        """Whether all objects were drawn on one and the same frame."""
+        return len(self.strands) == 1 and len(self.strands[0].frames) == 1
+
     def tracklet(self, video: Video, tracks: list[tuple[MaskTrack, ...]]) -> Tracklet:
         """The result, from the tracks of each strand through the whole video."""
+        if self.again:
+            anchors = zip(self.strands, tracks, strict=True)
+            tracks = [fused([CarriedAnchor(each.frames[0], each.score, masks) for each, masks in anchors])]
         objects = [track for strand in tracks for track in strand]
         empty = MaskTrack((video.num_frames, video.height, video.width))
         return Tracklet(

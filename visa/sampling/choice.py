@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -42,16 +42,22 @@ class FrameChoice:
     references: what the MLLM sees besides, in order of time. The MLLM reads the references and then the
         target once more (VISA), or, where ``dense`` is not empty, the references alone (VideoLISA).
     dense: ascending positions in ``references`` of the frames that are shown with all of their tokens.
+    anchors: further frames where the mask may be drawn as well, the surest first (`visa/reanchoring.py`).
     """
 
     target: int
     references: tuple[int, ...]
     dense: tuple[int, ...] = ()
+    anchors: tuple[int, ...] = ()
 
     @property
     def dense_frames(self) -> tuple[int, ...]:
         """Frame indices of the dense frames; repeated where a short video repeats frames."""
         return tuple(self.references[position] for position in self.dense)
+
+    def at_anchors(self) -> list[FrameChoice]:
+        """The same choice with each of the anchors as its target."""
+        return [replace(self, target=anchor, anchors=()) for anchor in self.anchors]
 
 
 class Sampler(Protocol):

@@ -12,14 +12,14 @@ import torch
 
 from visa.anchored_propagation import stream_anchored
 from visa.mask_track import MaskTrack
-from visa.propagation import Anchor, ClipFeatures, FrameProgress, Propagator
+from visa.propagation import Anchor, ClipFeatures, ClipPropagator, FrameProgress
 from visa.sightings import Strand
 from visa.video import Video
 
 
 @torch.inference_mode()
 def carry(
-    propagator: Propagator | None,
+    propagator: ClipPropagator | None,
     video: Video,
     strands: Sequence[Strand],
     features: ClipFeatures | None,
@@ -57,7 +57,7 @@ def carry(
 
 
 def _carried(
-    propagator: Propagator, video: Video, strands: list[Strand], features: ClipFeatures | None
+    propagator: ClipPropagator, video: Video, strands: list[Strand], features: ClipFeatures | None
 ) -> Iterator[tuple[int, int, np.ndarray]]:
     """(strand, frame index, bool [N, H, W]), each as soon as it is known."""
     by_one = [number for number, strand in enumerate(strands) if len(strand.frames) == 1]

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from visa.carrying import carry
-from visa.propagation import Propagator
+from visa.propagation import ClipPropagator
 from visa.questions import clean_question
 from visa.reasoning import Reasoner
 from visa.sampling import FrameChoice, ModelScorer, Sampler
@@ -39,7 +39,7 @@ class Segmenter:
     """
 
     reasoner: Reasoner
-    propagator: Propagator | None
+    propagator: ClipPropagator | None
     sampler: Sampler
     guide: "Segmenter | None" = None
     _viewing: Viewing | None = field(default=None, repr=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from model.sam.segmenter import FrameFeatures, SamSegmenter
-from visa.propagation import Propagator
+from visa.propagation import ClipPropagator
 from visa.video import Video
 
 Key = TypeVar("Key", bound=Hashable)
@@ -46,7 +46,7 @@ class Viewing:
         video: Video,
         tower: Callable[..., Sequence],
         sam: SamSegmenter,
-        propagator: Propagator | None,
+        propagator: ClipPropagator | None,
         limits: ViewingLimits | None = None,
     ):
         self.video, self._tower, self._sam = video, tower, sam

@@ -35,7 +35,7 @@ from visa.viewing import Viewing, ViewingLimits
 
 if TYPE_CHECKING:
     from model.sam.segmenter import SamSegmenter
-    from visa.propagation import Propagator
+    from visa.propagation import ClipPropagator
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class SteerSegReasoner:
     name: str
     looking: Looking
     sam: SamSegmenter
-    keyframe_tracker: Propagator
+    keyframe_tracker: ClipPropagator
     settings: SteerSegSettings
     replies: AnswerCache = field(default_factory=AnswerCache)
     limits: ViewingLimits = LIMITS

@@ -26,6 +26,7 @@ from pathlib import Path
 SIZE = (480, 854)
 SQUARE = 120
 TINY = "tiny"
+MOST_LOST = 0.1  # of the frames
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -85,8 +86,9 @@ def run(options: argparse.Namespace) -> None:
     segmenter = tiny(video[0]) if options.model == TINY else visa.load(options.model)
     for number, tracklet in enumerate(segmenter.segment_each(video, options.question)):
         tracklet.save(options.clip.parent / "out" / str(number))
-        if options.model == TINY and tracklet.areas().min() == 0:
-            raise ValueError(f"the squares were lost in {(tracklet.areas() == 0).sum()} frames")
+        # Empty masks cost nothing to keep: a run that lost the squares would tell of no memory.
+        if options.model == TINY and (lost := int((tracklet.areas() == 0).sum())) > len(video) * MOST_LOST:
+            raise ValueError(f"the squares were lost in {lost} of {len(video)} frames")
     print(machine.peak_bytes())
 
 

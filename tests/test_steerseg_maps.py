@@ -2,6 +2,8 @@
 
 import logging
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -176,3 +178,25 @@ def test_settings_out_of_range_are_named(wrong):
     right = {"frame_weight": 0.3, "frame_blur": 7, "video_blur": 3, "sigma": 1.0, "stretch": True}
     with pytest.raises(ValueError, match=next(iter(wrong))):
         FusionSettings(**right | wrong)
+
+
+@given(seed=st.integers(0, 50), keyframes=st.integers(1, 7), portrait=st.booleans())
+def test_with_equal_shares_the_joint_map_is_decafs_without_its_contrast(seed, keyframes, portrait):
+    """Blur, scale, double in time without the padding, enlarge, mean, scale: written out with OpenCV."""
+    grid, video_grid = ((10, 6), (5, 3)) if portrait else ((6, 10), (3, 5))
+    maps = some_maps(keyframes, 2, grid, video_grid, seed)
+    frame, video = (
+        np.stack(
+            [cv2.GaussianBlur(one, (side, side), 1.0, borderType=cv2.BORDER_REPLICATE) for one in stream]
+        )
+        for stream, side in ((maps.frame.numpy(), 7), (maps.video.numpy(), 3))
+    )
+    low, high = frame.min((1, 2), keepdims=True), frame.max((1, 2), keepdims=True)
+    frame = (frame - low) / (high - low)
+    video = (video - video.min()) / (video.max() - video.min())
+    video = np.repeat(video, 2, axis=0)[:keyframes]
+    video = np.stack([cv2.resize(one, grid[::-1], interpolation=cv2.INTER_LINEAR) for one in video])
+    expected = (frame + video) / 2
+    expected = (expected - expected.min()) / (expected.max() - expected.min())
+    joint = fuse(refine(maps, SETTINGS), SETTINGS)
+    assert np.allclose(joint.numpy(), expected, atol=1e-5)

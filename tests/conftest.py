@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# The same examples in every run: a test that fails here fails everywhere.
-settings.register_profile("repeatable", derandomize=True)
+# The same examples in every run, however slow the machine: a test that fails here fails everywhere.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 OWN_GOLDEN = Path(__file__).parent / "golden"

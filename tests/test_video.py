@@ -70,6 +70,17 @@ def test_decord_reads_sound_files_and_pyav_those_decord_gets_wrong(clips: dict[s
     assert backends["transport.ts"] == backends["reordered.avi"] == "pyav"
 
 
+def test_pyav_reads_clips_that_decord_would_hold_whole(
+    clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """decord decodes ahead without a bound."""
+    size = 3 * 64 * 96 * len(Video.open(clips["h264.mp4"]))
+    monkeypatch.setattr("visa.frame_sources.DECORD_CLIP_BYTES", size - 1)
+    assert VideoFile(clips["h264.mp4"]).backend == "pyav"
+    monkeypatch.setattr("visa.frame_sources.DECORD_CLIP_BYTES", size)
+    assert VideoFile(clips["h264.mp4"]).backend == "decord"
+
+
 def test_pyav_takes_over_when_decord_fails(clips: dict[str, Path]) -> None:
     decord = pytest.importorskip("decord")
 

@@ -2,7 +2,8 @@
 
 A source knows its size, its frame names and how to read a short ascending run of frames; `visa.video.Video`
 adds the cache and the public face. A video file is indexed with PyAV when it is opened. decord then reads the
-frames, but only where its random access is exact (see `_open_decord`); in every other case PyAV does.
+frames, but only where its random access is exact and its memory bounded (see `_open_decord`); in every other
+case PyAV does.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 DEFAULT_FPS = 24.0
 # Mean difference in [0, 255] by which two decoders' colours of one frame may differ (BT.601 against BT.709).
 MAX_COLOUR_DIFFERENCE = 16.0
+# decord decodes ahead without a bound: while the frames read last are worked on, the rest of the file fills
+# memory. It reads only clips that fit here whole (436 frames of 480p).
+DECORD_CLIP_BYTES = 512 * 2**20
 
 
 class FrameSource(Protocol):
@@ -210,8 +214,11 @@ def _open_decord(path: Path, index: VideoIndex, pyav: PyAVReader):
     decord 0.6 answers with wrong frames, without an error, in files whose presentation times it cannot know
     (AVI or MPEG streams with B frames) and after some seeks in files with open groups of pictures, and it may
     spin for minutes at the end of a truncated file. The index tells most of these apart; where it cannot, the
-    last frames do: a wrong count of reordered frames shows in a short last group. Rotation is left to PyAV.
+    last frames do: a wrong count of reordered frames shows in a short last group. Rotation is left to PyAV,
+    and so are long clips, for the sake of memory.
     """
+    if 3 * index.num_frames * index.height * index.width > DECORD_CLIP_BYTES:
+        return None
     if not index.exact_seek or index.leading_pictures or index.rotation or index.warnings:
         return None
     try:

@@ -117,3 +117,13 @@ def test_an_empty_question_has_an_empty_place():
     begin, end = packed.layout.turns[0].question
     assert begin == end
     assert backbone.tokenizer.decode(packed.inputs["input_ids"][0, end]) == "<|im_end|>"
+
+
+def test_control_words_are_taken_apart_however_many_there_are():
+    backbone = talking("qwen2_vl")
+    typed = "<|im_end|>" * 2000
+    packed = backbone.pack(FRAMES, [ChatTurn("user", typed)], stream="frame")
+    begin, end = packed.layout.turns[0].question
+    assert said(backbone, packed, (begin, end)) == typed
+    control = backbone.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert control not in packed.inputs["input_ids"][0, begin:end]

@@ -21,7 +21,8 @@ from model.steering.soft_prompt import Stream
 
 MAX_ASPECT = 200
 VISION_START, VISION_END = "<|vision_start|>", "<|vision_end|>"
-# Cells where nobody says how many: as transformers' processors have it, for a picture and a video's frame.
+# Fewest and most cells where nobody says how many: of a picture as transformers' processor has it; of a
+# video's frame the most that Qwen2-VL's has, and no fewest, as small frames gain nothing by being enlarged.
 PICTURE_CELLS = (4, 1280)
 VIDEO_CELLS = (4, 768)
 

@@ -207,9 +207,9 @@ class TransformersBackbone(nn.Module):
         writer.finish()
         ids = torch.tensor([writer.ids], device=self.device)
         layout = TokenLayout(len(writer.ids), tuple(spans), _turn_spans(turns, writer, answers))
-        pixels = {name: self._as_input(value) for name, value in shown.inputs.items()}
+        shown_inputs = {name: self._as_input(name, value) for name, value in shown.inputs.items()}
         return Packed(
-            {**self.token_inputs(ids), **pixels},
+            {**self.token_inputs(ids), **shown_inputs},
             layout,
             None if soft_start is None else slice(soft_start, soft_start + soft.n),
         )
@@ -262,10 +262,11 @@ class TransformersBackbone(nn.Module):
             return list(turns)
         return [ChatTurn("system", self.wording.system), *turns]
 
-    def _as_input(self, value: Any) -> Any:
+    def _as_input(self, name: str, value: Any) -> Any:
+        """On the device; pixels in the model's dtype, and times as they are: bfloat16 has eight bits."""
         if not isinstance(value, Tensor):
             return value
-        return value.to(self.device, self.dtype if value.is_floating_point() else None)
+        return value.to(self.device, self.dtype if name.startswith("pixel_values") else None)
 
     @contextmanager
     def _steered(self, packed: Packed, soft_prompt: Tensor | None) -> Iterator[None]:

@@ -126,12 +126,11 @@ class Writer:
                 (begin + inside[0], begin + inside[-1] + 1) if inside else (begin + before, begin + before)
             )
 
-    def _taken_apart(self, text: str, start: int = 0) -> list[tuple[int, str]]:
+    def _taken_apart(self, text: str) -> list[tuple[int, str]]:
         """Pieces of the text that spell no control token, each with its first character's place."""
-        if not text:
-            return []
-        found = self._known.search(text)
-        if found is None:
-            return [(start, text)]
-        cut = found.start() + 1
-        return [*self._taken_apart(text[:cut], start), *self._taken_apart(text[cut:], start + cut)]
+        pieces, start = [], 0
+        while found := self._known.search(text, start):
+            cut = found.start() + 1  # behind its first character; what is before it spells none
+            pieces.append((start, text[start:cut]))
+            start = cut
+        return [*pieces, (start, text[start:])] if start < len(text) else pieces

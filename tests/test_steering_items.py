@@ -1,9 +1,12 @@
 """What a step of steering reads: cached scenes, clips of Ref-YouTube-VOS, attributes beside expressions."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Barrier
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from tests.tiny_mllm import random_cells
 from tests.tiny_video_datasets import write_ref_youtube_vos
 from visa.errors import InputError
 from visa.training import scene_examples
+from visa.training.engine.ranks import Ranks
 from visa.training.scene_cache import CachedScene, scene_path
 from visa.training.steering.attribute_file import AttributeFile
 from visa.training.steering.cached_scenes import SceneItems, attributes_of, moved_masks
@@ -33,6 +37,7 @@ TURNS = (
     Turn("the unicorn", "There is no unicorn.", "absent", "name"),
 )
 RNG = partial(np.random.default_rng, 3)
+ALONE = Ranks(0, 1, torch.device("cpu"))
 
 
 def thing(number: int, centres: np.ndarray, **more) -> SceneObject:
@@ -143,17 +148,57 @@ def test_attributes_are_written_once_and_survive_a_broken_off_run(tmp_path: Path
         return () if expression == "silence" else ("grau", f"bei {clip}", "«klein»")
 
     keys = [("a", "the cat"), ("b", "silence"), ("b", "кошка"), ("a", "the cat")]
-    AttributeFile(path).complete(keys[:2], ask)
+    AttributeFile(path).complete(keys[:2], ask, ALONE)
     path.write_bytes(path.read_bytes() + b'{"clip": "b", "expres')
     file = AttributeFile(path)
     assert len(file) == 2
-    file.complete(keys, ask)
+    file.complete(keys, ask, ALONE)
     assert asked == [("a", "the cat"), ("b", "silence"), ("b", "кошка")]
     read = AttributeFile(path)
     assert read.of("b", "кошка") == ("grau", "bei b", "«klein»")
     assert read.of("b", "silence") == ()
     assert read.of("c", "the cat") == ()
     assert all(json.loads(line)["clip"] for line in path.read_text(encoding="utf-8").splitlines())
+
+
+class MeetingRanks(Ranks):
+    """Ranks that are threads; ``place`` is where they meet."""
+
+    place = SimpleNamespace(door=Barrier(3), values=[None] * 3)
+
+    def gathered(self, value):
+        self.place.values[self.rank] = value
+        self.place.door.wait(10)
+        found = list(self.place.values)
+        self.place.door.wait(10)
+        return found
+
+
+def test_ranks_share_the_asking_for_attributes(tmp_path: Path) -> None:
+    shared, keys = tmp_path / "shared.jsonl", [("clip", f"thing {k}") for k in range(8)]
+    AttributeFile(shared).complete(keys[:1], lambda *_: ("red",), ALONE)
+
+    def work(rank: int) -> tuple[AttributeFile, list[str]]:
+        asked: list[str] = []
+
+        def ask(clip: str, expression: str) -> tuple[str, ...]:
+            asked.append(expression)
+            return (f"asked by {rank}",)
+
+        # The last one is on a host that does not see the file.
+        file = AttributeFile(shared if rank < 2 else tmp_path / "elsewhere.jsonl")
+        file.complete(keys, ask, MeetingRanks(rank, 3, torch.device("cpu")))
+        return file, asked
+
+    with ThreadPoolExecutor(3) as pool:
+        worked = list(pool.map(work, range(3)))
+    assert [len(asked) for _, asked in worked] == [3, 2, 2]
+    assert sorted(name for _, asked in worked for name in asked) == [name for _, name in keys[1:]]
+    files = [AttributeFile(shared), *(file for file, _ in worked)]
+    assert all([file.of(*key) for key in keys] == [files[0].of(*key) for key in keys] for file in files)
+    assert files[0].of(*keys[0]) == ("red",)
+    assert all(files[0].of(*key) for key in keys)
+    assert not (tmp_path / "elsewhere.jsonl").exists()
 
 
 def test_a_broken_line_of_attributes_is_told(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -19,6 +20,7 @@ from tests.tiny_mllm import random_cells, tiny_mllm
 from tests.tiny_video_datasets import write_ref_youtube_vos
 from visa.commands.train import main
 from visa.errors import InputError
+from visa.steerseg.attention import Looking
 from visa.training.recipe import open_recipe
 from visa.training.steering.items import SteeringBatch, SteeringItem
 from visa.training.steering.map_quality import map_quality
@@ -95,6 +97,22 @@ def test_questions_in_one_pass_count_as_each_alone() -> None:
         torch.testing.assert_close(seen.maps[0], together.maps[k], atol=1e-6, rtol=1e-4)
         torch.testing.assert_close(seen.shares[0], together.shares[k])
     assert step.counts(SteeringBatch(0, (both, both))) == {"bce": 4, "dice": 4}
+
+
+def test_frames_of_the_frame_stream_are_read_each_alone_as_in_use() -> None:
+    backbone = tiny_backbone("llava_onevision")  # shows one picture otherwise than several
+    vectors = torch.randn(4, backbone.width, generator=torch.Generator().manual_seed(0))
+    step = SteeringStep(backbone, SoftPrompt(vectors, "llava_onevision", "frame"), RolloutSettings())
+    frames = np.random.default_rng(0).integers(0, 256, (3, 56, 84, 3), dtype=np.uint8)
+    masks = torch.zeros(1, 3, 8, 12)
+    masks[0, 0, 2:4, 2:6], masks[0, 2, 5:8, 8:11] = 1, 1  # not in the frame between
+    seen = step.look(SteeringBatch(0, (SteeringItem("it", frames, ("the goat",), masks),)))
+    looking = Looking(backbone, RolloutSettings(), {"frame": step.model.prompt})
+    expected = [looking.frame_map(frames[k], "the goat").flatten() for k in (0, 2)]
+    assert len(seen.maps) == 2
+    for found, wanted in zip(seen.maps, expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+    assert not torch.allclose(expected[0], expected[1])
 
 
 def test_frames_without_the_thing_are_left_out_of_the_frame_stream_alone() -> None:

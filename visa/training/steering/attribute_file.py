@@ -7,10 +7,11 @@ asked before training, so that a run only looks them up. A broken-off file goes 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from visa.errors import InputError
+from visa.training.engine.ranks import Ranks
 
 Key = tuple[str, str]
 
@@ -48,23 +49,33 @@ class AttributeFile:
         """What is known; nothing where nobody was asked, or nothing was said."""
         return self._known.get((clip, expression), ())
 
-    def complete(self, wanted: Iterable[Key], ask: Callable[[str, str], tuple[str, ...]]) -> None:
-        """Ask for what is missing and write each answer as it comes.
+    def complete(
+        self, wanted: Iterable[Key], ask: Callable[[str, str], tuple[str, ...]], ranks: Ranks
+    ) -> None:
+        """Ask for what is missing and write the answers as they come.
 
         Args:
-            ask: from clip and expression to attributes.
+            wanted: the same on all ranks. ask: from clip and expression to attributes.
+            ranks: share the asking, so that none waits hours for another; the first one reads and writes.
         """
+        self._known = ranks.gathered(self._known)[0]
         missing = [key for key in dict.fromkeys(wanted) if key not in self._known]
-        if not missing:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._cut_tail()
+        if missing and ranks.is_first:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._cut_tail()
+        for start in range(0, len(missing), ranks.count):
+            asked = missing[start : start + ranks.count]
+            for said in ranks.gathered({key: ask(*key) for key in asked[ranks.rank : ranks.rank + 1]}):
+                self._known.update(said)
+            if ranks.is_first:
+                self._append(asked)
+
+    def _append(self, keys: Sequence[Key]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            for clip, expression in missing:
-                said = self._known[clip, expression] = ask(clip, expression)
+            for clip, expression in keys:
+                said = self._known[clip, expression]
                 record = {"clip": clip, "expression": expression, "attributes": said}
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
-                file.flush()
 
     def _cut_tail(self) -> None:
         """Take away a last line that was cut off, so that what follows stands on a line of its own."""

@@ -6,7 +6,7 @@ python train_ds.py --config train/steerseg-embedded data.folder=... data.held_ou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,8 @@ from visa.training.engine.settings import plain
 from visa.training.engine.stage import Outcome, run_stage
 from visa.training.engine.task import trained_parameters
 from visa.training.steering.batches import SteeringBatches, open_steering_reader
-from visa.training.steering.items import SteeringItem
 from visa.training.steering.settings import STREAMS, SteeringSettings
-from visa.training.steering.sources import ItemSources
+from visa.training.steering.sources import HeldOut, ItemSources
 from visa.training.steering.step import SteeringStep
 from visa.training.steering.validation import score_steering
 
@@ -123,7 +122,7 @@ def train_stream(
     return end.finished
 
 
-def _told(step: SteeringStep, items: Sequence[SteeringItem]) -> str:
+def _told(step: SteeringStep, items: HeldOut) -> str:
     score = score_steering(step, items, Ranks(0, 1, step.model.prompt.vectors.device))
     return ", ".join(f"{name} {value:.3f}" for name, value in score.figures.items()) + f" ({score.maps} maps)"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from visa.errors import InputError
 from visa.training.embedded_settings import ReadingSettings
@@ -218,8 +218,6 @@ class SteeringRunSettings(RunSettings):
     data: Mapping[str, Any] = field(default_factory=dict)
     trained: Mapping[str, Any] = field(default_factory=dict)
     validate_every_steps: int = 0
-
-    BATCH_NAMES: ClassVar[tuple[str, str]] = ("batch.total", "batch.videos")
 
     @property
     def validate_every(self) -> int:

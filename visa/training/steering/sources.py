@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,8 @@ class ItemSources:
             return
         self.clips = masked_clips(self.data.folder)
         if self.data.attributes.file:
-            path = Path(self.data.attributes.file)
-            if ranks.is_first:
-                write_attributes(AttributeFile(path), self.clips, backbone, settings)
-            ranks.wait()
-            self.attributes = AttributeFile(path)
+            self.attributes = AttributeFile(Path(self.data.attributes.file))
+            write_attributes(self.attributes, self.clips, backbone, settings, ranks)
 
     def items(self, stream: Stream, held_out: bool = False) -> SceneItems | VideoItems:
         """Where a stream's items come from."""
@@ -75,31 +72,55 @@ class ItemSources:
             self.data.held_out_share,
         )
 
-    def held_out(self, stream: Stream) -> list[SteeringItem]:
-        """The items of a stream's validation, every time the same, asked as without attributes."""
+    def held_out(self, stream: Stream) -> HeldOut | None:
+        """The items of a stream's validation, asked as without attributes; None where there is none."""
         wanted = self.settings.validation
         no_source = not self.data.held_out if self.data.source == "scenes" else not self.data.held_out_share
         if not wanted.every or no_source:
-            return []
+            return None
         plain_words = replace(self.data.attributes, dropout=1.0)
         source = replace(
             self.items(stream, held_out=True),
             word=partial(worded, replace(self.data, attributes=plain_words)),
         )
-        found: list[SteeringItem] = []
+        found: list[int] = []
         for number in range(len(source)):
             if len(found) == wanted.items:
                 break
             try:
-                item = source.item(number, np.random.default_rng([VALIDATION_SEED, number]))
+                shows_something = held_out_item(source, number) is not None
             except DatasetError:
                 continue
-            if item is not None:
-                found.append(item)
-        return found
+            if shows_something:
+                found.append(number)
+        return HeldOut(source, tuple(found)) if found else None
 
     def _known(self, clip: Clip, expression: Expression) -> tuple[str, ...]:
         return self.attributes.of(clip.name, expression.text) if self.attributes else ()
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Items of a validation, every time the same, read when they are looked at: clips take gigabytes.
+
+    source: of items. numbers: those that show something, as ``source.item`` counts them.
+    """
+
+    source: SceneItems | VideoItems
+    numbers: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, place: int) -> SteeringItem:
+        item = held_out_item(self.source, self.numbers[place])
+        assert item is not None
+        return item
+
+
+def held_out_item(source: SceneItems | VideoItems, number: int) -> SteeringItem | None:
+    """See ``source.item``; of every number always the same."""
+    return source.item(number, np.random.default_rng([VALIDATION_SEED, number]))
 
 
 def worded(data: SteeringData, expression: str, phrases: tuple[str, ...], rng: np.random.Generator) -> str:
@@ -111,7 +132,7 @@ def worded(data: SteeringData, expression: str, phrases: tuple[str, ...], rng: n
 
 
 def write_attributes(
-    file: AttributeFile, clips: Sequence[Clip], backbone: Any, settings: SteeringSettings
+    file: AttributeFile, clips: Sequence[Clip], backbone: Any, settings: SteeringSettings, ranks: Ranks
 ) -> None:
     """Ask the frozen backbone about every expression that the file does not know."""
     wanted, by_name = settings.data.attributes, {clip.name: clip for clip in clips}
@@ -130,4 +151,5 @@ def write_attributes(
             reply = backbone.generate(packed, wanted.max_new_tokens)
         return read_reply(reply, wanted.at_most).phrases
 
-    file.complete(((clip.name, expression.text) for clip in clips for expression in clip.expressions), ask)
+    expressions = ((clip.name, expression.text) for clip in clips for expression in clip.expressions)
+    file.complete(expressions, ask, ranks)

@@ -114,24 +114,30 @@ class SteeringStep(nn.Module):
     def _passes(self, item: SteeringItem) -> Iterator[tuple[Packed, Tensor, Tensor]]:
         """Each pass through the backbone: what was packed, rollouts float32 [N, L], masks [N, T, H, W].
 
+        Frames of the frame stream are read each alone, as in use; those without the thing are not read.
         The embedded model answers all questions in one pass, others one at a time.
         """
         prompt, stream = self.model.prompt, self.model.prompt.stream
-        if isinstance(item.frames, tuple):
-            asked = [(question, None) for question in item.questions]
-            packed = self.backbone.pack_cells(item.frames, asked, stream, prompt.place, self.max_tokens)
-            yield packed, self.backbone.rollouts(packed, self.rollout, prompt()), item.masks
-            return
-        for number, question in enumerate(item.questions):
-            packed = self.backbone.pack(
-                item.frames,
-                [ChatTurn("user", question)],
-                stream=stream,
-                soft=prompt.place,
-                max_tokens_per_frame=self.max_tokens,
-            )
-            output = self.backbone.forward(packed, soft_prompt=prompt(), return_attention=self.rollout)
-            yield packed, output.rollout[None], item.masks[number : number + 1]
+        size = 1 if stream == "frame" else len(item.frames)
+        for start in range(0, len(item.frames), size):
+            frames, masks = item.frames[start : start + size], item.masks[:, start : start + size]
+            if isinstance(frames, tuple):
+                asked = [(question, None) for question in item.questions]
+                packed = self.backbone.pack_cells(frames, asked, stream, prompt.place, self.max_tokens)
+                yield packed, self.backbone.rollouts(packed, self.rollout, prompt()), masks
+                continue
+            for question, mask in zip(item.questions, masks[:, None], strict=True):
+                if not mask.any():
+                    continue
+                packed = self.backbone.pack(
+                    frames,
+                    [ChatTurn("user", question)],
+                    stream=stream,
+                    soft=prompt.place,
+                    max_tokens_per_frame=self.max_tokens,
+                )
+                output = self.backbone.forward(packed, soft_prompt=prompt(), return_attention=self.rollout)
+                yield packed, output.rollout[None], mask
 
 
 def counted_maps(packed: Packed, rows: Tensor, masks: Tensor, stream: str) -> tuple[Tensor, Tensor]:

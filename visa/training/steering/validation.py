@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from visa.training.engine.ranks import Ranks
 from visa.training.steering.items import SteeringBatch, SteeringItem
 from visa.training.steering.map_quality import MapQuality, map_quality, mean_quality
+from visa.training.steering.sources import HeldOut
 from visa.training.steering.step import SteeringStep
 
 
@@ -41,8 +42,9 @@ def qualities(step: SteeringStep, items: Iterable[SteeringItem]) -> list[MapQual
     return found
 
 
-def score_steering(step: SteeringStep, items: Sequence[SteeringItem], ranks: Ranks) -> SteeringScore:
+def score_steering(step: SteeringStep, items: HeldOut, ranks: Ranks) -> SteeringScore:
     """All ranks together; each looks at some of the items."""
-    gathered = ranks.gathered(qualities(step, items[ranks.rank :: ranks.count]))
+    mine = (items[place] for place in range(ranks.rank, len(items), ranks.count))
+    gathered = ranks.gathered(qualities(step, mine))
     together = [quality for some in gathered for quality in some]
     return SteeringScore(mean_quality(together), len(together))

@@ -17,7 +17,14 @@ from visa.errors import InputError
 from visa.grounded.loading import load_grounded
 from visa.grounded.weights import Adapter, part_state, read_weights, write_weights
 from visa.question_wording import backbone_question
+from visa.reasoning.backbone import BackboneReasoner, Showing
+from visa.reasoning.pointing import AnswerSettings
+from visa.sampling import FrameChoice
+from visa.training.grounded.step import GroundedStep
+from visa.training.grounded.videos import GroundedVideo
+from visa.training.published_objective import LossWeights
 from visa.video import Video
+from visa.viewing import Viewing
 
 QUESTION = ChatTurn("user", "where is it?")
 OPTIONS = {"dtype": "float32"}
@@ -160,9 +167,8 @@ def test_a_system_segments(folder, model, tmp_path):
     choice = segmenter.sampler.choose(5, "the cat", None)
     frames = video.frames([*choice.references, choice.target])
     turns = [ChatTurn("user", backbone_question("the cat")), ChatTurn("assistant", "It is [SEG].")]
-    seconds = [index / video.fps for index in (*choice.references, choice.target)]
     packed = reasoner.model.backbone.pack(
-        frames, turns, stream="frame", generate=False, max_tokens_per_frame=32, seconds=seconds
+        frames, turns, stream="frame", generate=False, max_tokens_per_frame=32
     )
     expected = reasoner.model.seg_embeddings(reasoner.model(packed), packed)
     given = reasoner.answer(segmenter._view(video), choice, "the cat")
@@ -189,6 +195,22 @@ def small(tmp_path_factory):
     place = tmp_path_factory.mktemp("small")
     write_system(place, "qwen2_5_vl")
     return place
+
+
+def test_a_video_that_ends_in_the_target_frame_is_shown_as_in_training(small):
+    """Its last frame may be the earliest; time does not run backwards."""
+    model = load_untrained(small)
+    reasoner = BackboneReasoner("tiny", model, AnswerSettings("forced", "It is [SEG]."), Showing("video", 32))
+    video = Video.from_frames(noise(6))
+    choice = FrameChoice(0, (2, 3, 5))
+    viewing = Viewing(video, reasoner.tower, reasoner.sam, None)
+    given = reasoner.answer(viewing, choice, "the cat")
+    frames = torch.from_numpy(video.frames([2, 3, 5, 0]))
+    turns = (ChatTurn("user", backbone_question("the cat")), ChatTurn("assistant", "It is [SEG]."))
+    learnt = GroundedVideo("it", frames, (turns,), torch.zeros(0), (), (0, 0), torch.zeros(0))
+    packed = GroundedStep(model, LossWeights(1.0, 1.0, 1.0), reasoner.showing)._packed(learnt, turns)
+    expected = model.seg_embeddings(model(packed), packed)
+    torch.testing.assert_close(given.pointing, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_an_untrained_backbone_is_refused_in_one_line(small):
@@ -236,6 +258,10 @@ def test_what_is_not_there_is_named(small, tmp_path):
         config.write_text(text.replace("qwen2_5_vl", "blip"))
         with pytest.raises(InputError, match="is a blip; expected one of internvl"):
             visa.load(small / "tiny.yaml", device="cpu", weights=where)
+        config.write_text(text.replace('"num_hidden_layers": 2', '"num_hidden_layers": "two"'))
+        with pytest.raises(InputError, match="config.json describes no model: .*expected int") as caught:
+            visa.load(small / "tiny.yaml", device="cpu", weights=where)
+        assert "\n" not in str(caught.value)
         config.unlink()
         with pytest.raises(InputError, match="no config.json"):
             visa.load(small / "tiny.yaml", device="cpu", weights=where)

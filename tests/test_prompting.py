@@ -161,6 +161,17 @@ def test_what_is_drawn_is_followed(sam2, mobile_sam, video) -> None:
         assert steps[-1] == (NUM_FRAMES, NUM_FRAMES)
 
 
+def test_tensors_that_learn_are_prompts_too(sam2, video) -> None:
+    """As those on a GPU, such a tensor does not become an array by itself."""
+    points = torch.tensor([[[20.0, 30.0]], [[70.0, 40.0]]], requires_grad=True)
+    boxes = torch.tensor([[10.0, 10.0, 60.0, 50.0], [50.0, 20.0, 90.0, 55.0]], requires_grad=True)
+    for given in ({"points": points}, {"boxes": boxes}):
+        plain = {name: value.detach().numpy() for name, value in given.items()}
+        drawn, expected = draw_prompts(sam2, video, 0, **given), draw_prompts(sam2, video, 0, **plain)
+        assert np.array_equal(drawn.masks, expected.masks)
+        assert np.array_equal(drawn.quality, expected.quality)
+
+
 def test_no_objects_are_no_masks(sam2, video) -> None:
     assert draw_prompts(sam2, video, 0, boxes=np.zeros((0, 4))).masks.shape == (0, HEIGHT, WIDTH)
     assert draw_prompts(sam2, video, 0, points=[]).masks.shape == (0, HEIGHT, WIDTH)

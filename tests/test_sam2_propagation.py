@@ -161,11 +161,15 @@ def folder(tmp_path_factory):
 
 
 def test_segment_and_propagate_may_name_the_same_sam2(folder) -> None:
-    sam = build_segmenter({"sam2": "tiny"}, folder, CPU)
+    sam = build_segmenter({"sam2": "tiny", "dtype": "float32"}, folder, CPU)
     assert isinstance(sam, Sam2Segmenter)
     tracker = build_propagator({"sam2": "tiny"}, folder, sam)
     assert tracker.network is sam.network
     assert tracker.propagate(clip(2), 0, squares()).shape == (2, 2, HEIGHT, WIDTH)
+    # Where the two are to compute in different dtypes, each has its own.
+    other = build_propagator({"sam2": "tiny", "dtype": "bfloat16"}, folder, sam)
+    assert (sam.network.dtype, other.network.dtype) == (None, torch.bfloat16)
+    assert build_propagator({"sam2": "tiny", "dtype": "float32"}, folder, sam).network is sam.network
 
 
 def test_sam2_may_follow_what_sam_draws(folder) -> None:

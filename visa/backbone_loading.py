@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import init_empty_weights
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
@@ -61,11 +62,14 @@ def load_backbone(
         beside: bytes that other parts of the system take on the same device, by name.
 
     Raises:
-        InputError: weights missing or damaged, no tokenizer of such a model, or not enough memory.
-        DownloadError.
+        InputError: configuration or weights missing or damaged, no tokenizer of such a model, or not enough
+            memory. DownloadError.
     """
     path = find_backbone(where)
-    config = AutoConfig.from_pretrained(path)
+    try:
+        config = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError, TypeError, StrictDataclassError) as error:
+        raise InputError(f"{path / 'config.json'} describes no model: {_one_line(error)}") from error
     need = estimate(name, config, options, beside or {})
     print(f"visa: {need}", file=sys.stderr)
     if options.check_memory:

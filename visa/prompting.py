@@ -196,7 +196,7 @@ def _boxes(boxes: Numbers, size: tuple[int, int]) -> Tensor:
 
 
 def _masks(masks: Numbers, size: tuple[int, int]) -> Tensor:
-    found = torch.as_tensor(np.asarray(masks))
+    found = torch.as_tensor(np.asarray(_on_the_cpu(masks)))
     if found.dtype != torch.bool or found.ndim != 3 or tuple(found.shape[1:]) != size:
         raise InputError(
             f"masks must be bool [N, {size[0]}, {size[1]}] like the video, "
@@ -205,10 +205,15 @@ def _masks(masks: Numbers, size: tuple[int, int]) -> Tensor:
     return found
 
 
+def _on_the_cpu(values: Numbers) -> np.ndarray | Sequence:
+    """A tensor as an array, wherever it was and whatever it remembers; anything else as it is."""
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+
+
 def _numbers(values: Numbers, name: str, pattern: tuple[int | None, ...]) -> Tensor:
     wanted = ", ".join("any" if size is None else str(size) for size in pattern)
     try:
-        array = np.asarray(values, dtype=np.float32)
+        array = np.asarray(_on_the_cpu(values), dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} must be numbers of shape [{wanted}] for each object: {error}") from error
     if array.size == 0 and pattern[0] is None:

@@ -89,6 +89,9 @@ def build_propagator(
 def _shared_or_own(
     propagate: Mapping[str, Any], folder: Path, sam: SamSegmenter | Sam2Segmenter
 ) -> Sam2Network:
-    if isinstance(sam, Sam2Segmenter) and sam.network.source == locate(propagate["sam2"], folder):
-        return sam.network
+    shared = sam.network if isinstance(sam, Sam2Segmenter) else None
+    if shared is None or shared.source != locate(propagate["sam2"], folder):
+        return read_sam2(propagate, folder, sam.device)
+    if (asked := propagate.get("dtype")) is None or (asked in DTYPES and DTYPES[asked] == shared.dtype):
+        return shared
     return read_sam2(propagate, folder, sam.device)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from model.sam2.network import Sam2Network
@@ -47,7 +48,7 @@ def load_sam2(
             folder, config=config, dtype=weights_dtype, local_files_only=True, output_loading_info=True
         )
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{folder}: SAM 2's weights cannot be read: {_first_line(error)}") from error
+        raise ValueError(f"{folder}: SAM 2's weights cannot be read: {_one_line(error)}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(f"{folder}: {len(missing)} of SAM 2's tensors are missing, such as {missing[0]}")
@@ -65,13 +66,15 @@ def _read_config(folder: Path) -> PreTrainedConfig:
         raise ValueError(f"{folder} holds no SAM 2: it has no readable config.json") from error
     if kind not in KINDS:
         raise ValueError(f"{folder} holds no SAM 2: its config.json is of a {kind!r}, not of a sam2_video")
-    if kind == KINDS[0]:
-        return Sam2Config.from_dict(fields)
-    # transformers 5.17 takes a dict in this place for a prompt encoder's configuration.
-    decoder = Sam2VideoMaskDecoderConfig(**(fields.pop("mask_decoder_config", None) or {}))
-    return Sam2VideoConfig.from_dict({**fields, "mask_decoder_config": decoder})
+    try:
+        if kind == KINDS[0]:
+            return Sam2Config.from_dict(fields)
+        # transformers 5.17 takes a dict in this place for a prompt encoder's configuration.
+        decoder = Sam2VideoMaskDecoderConfig(**(fields.pop("mask_decoder_config", None) or {}))
+        return Sam2VideoConfig.from_dict({**fields, "mask_decoder_config": decoder})
+    except (ValueError, TypeError, AttributeError, StrictDataclassError) as error:
+        raise ValueError(f"{folder}: its config.json describes no SAM 2: {_one_line(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -101,14 +101,13 @@ class BackboneReasoner(PointingReasoner):
         turns = [ChatTurn("user", question)]
         if answer is not None:
             turns.append(ChatTurn("assistant", answer))
-        video = viewing.video
+        # No times, as in training: with the target frame last they would run backwards.
         return told(
             lambda: self.model.backbone.pack(
-                video.frames(list(frames)),
+                viewing.video.frames(list(frames)),
                 turns,
                 stream=self.showing.stream,
                 generate=answer is None,
                 max_tokens_per_frame=self.showing.max_tokens,
-                seconds=[index / video.fps for index in frames],
             )
         )

@@ -34,4 +34,7 @@ class Decoding:
         logits = logits.float() / self.temperature
         if self.top_p < 1:
             logits = TopPLogitsWarper(self.top_p)(None, logits[None])[0]
-        return int(logits.softmax(-1).multinomial(1, generator=generator))
+        probs = logits.softmax(-1)
+        if generator is not None:  # a model may lie on several devices
+            probs = probs.to(generator.device)
+        return int(probs.multinomial(1, generator=generator))

@@ -85,14 +85,16 @@ def rollout_row(
     if not len(visual) or not 0 <= int(visual.min()) <= int(visual.max()) <= start:
         raise ValueError(f"a rollout from token {start} needs visual tokens, all of them before it")
     device = top.query.device
-    visual = visual.to(device)
-    rows = torch.arange(start + 1, device=device) if rows is None else rows.to(device)
+    rows = torch.arange(start + 1) if rows is None else rows
     wide = torch.promote_types(top.query.dtype, torch.float32)
     row = torch.zeros(start + 1, dtype=wide, device=device)
     row[start] = 1.0
     with torch.autocast(device.type, enabled=False):
         for number in sorted(attention, reverse=True):
-            drawn = _drawn_through(attention[number], row, rows, visual, settings)
+            layer = attention[number]
+            # The layers of a large model may lie on several devices.
+            row, rows, visual = (tensor.to(layer.query.device) for tensor in (row, rows, visual))
+            drawn = _drawn_through(layer, row, rows, visual, settings)
             row = (1 - settings.residual) * drawn + settings.residual * row
     return torch.nn.functional.pad(row, (0, top.length - start - 1))
 

@@ -184,7 +184,7 @@ def test_memory_is_measured_of_whole_runs_each_in_its_own_process(capsys, monkey
 
 @pytest.mark.parametrize(
     "script",
-    ["embedded", "memory", "tracker", "pipeline", "questions", "steerseg", "visa_7b", "xmem"],
+    ["embedded", "memory", "tracker", "pipeline", "questions", "reanchoring", "steerseg", "visa_7b", "xmem"],
 )
 def test_scripts_explain_themselves(script):
     result = subprocess.run(

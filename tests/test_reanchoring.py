@@ -1,5 +1,6 @@
 """Re-anchoring: which anchors are believed, what they make together, and how the pipeline comes to them."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_an_anchor_on_another_object_is_left_out():
 
 def test_a_good_anchor_is_kept_beside_one_on_another_object():
     meant, other = moving_square(), moving_square(top=10)
-    first, second = (anchor(frame, drifting(meant, frame, 0.25)) for frame in (10, 18))
+    first, second = (anchor(frame, drifting(meant, frame, 0.125)) for frame in (10, 18))
     masks = decoded(fused([first, anchor(2, other, score=1.0), second]))
     assert np.array_equal(masks, decoded(fused([first, second])))
     assert not np.array_equal(masks, decoded(first.tracks))
@@ -95,6 +96,7 @@ def test_an_object_lost_on_the_way_there_agrees_by_the_way_back():
     lost = np.where(np.arange(NUM_FRAMES)[:, None, None] > 8, False, meant)
     first, second = anchor(5, lost), anchor(15, meant)
     assert agree(first, second)
+    assert not agree(second, first), "were the second the target, nothing told that the first is the same"
     masks = decoded(fused([first, second]))[0]
     assert [t for t in range(NUM_FRAMES) if not np.array_equal(masks[t], meant[t])] == [9, 10]
 
@@ -184,6 +186,8 @@ def test_every_anchor_is_read_drawn_and_carried_and_makes_one_track(video):
     assert tracklet.target_frame == 4
     assert tracklet.score == pytest.approx(0.95)
     assert len(tracklet.object_masks) == 2
+    came_from = [[column for column in (2, 4, 7) if mask[5, column]] for mask in tracklet.masks]
+    assert [came_from[t] for t in (0, 2, 4, 7, 8)] == [[2], [2], [4], [7], [7]]
     assert [call for call in asked if call[0] == "reason"] == [("reason", 0, 1), ("reason", 1, 1)]
 
 
@@ -208,10 +212,27 @@ def test_questions_with_anchors_have_the_same_masks_together_as_alone(video):
 
 
 class Still(FakePropagator):
-    """Carries nothing anywhere: the masks stay where they were drawn, one column for all frames."""
+    """Makes of each mask its whole row, and a pixel that tells where it comes from."""
 
     def stream_many(self, video, anchors, *, features=None):
         self.calls.append((video, anchors, features))
         for index in range(len(video)):
             for question, each in enumerate(anchors):
-                yield question, index, np.broadcast_to(each.masks.any(-1, keepdims=True), each.masks.shape)
+                masks = np.repeat(each.masks.any(-1, keepdims=True), WIDTH, axis=-1)
+                masks[:, 5, each.target_frame] = True
+                yield question, index, masks
+
+
+def test_the_benchmark_has_the_same_answers_with_and_without_anchors_in_one_run(video, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    from with_and_without_anchors import Both, Remembered
+
+    shown, sampler = {2: 0.9, 4: 0.95, 7: 0.8}, anchored_at(4, 7, 2)
+    segmenter = make(shown, sampler=sampler)
+    segmenter.propagator = Still()
+    both = Both(segmenter.reasoner, segmenter.propagator, sampler)
+    assert both.segment_many(video, ["goats"]) == segmenter.segment_many(video, ["goats"])
+    assert (both.num_drawn, both.num_agreed) == (1, 1)
+    (alone,) = Remembered(both.alone).segment_many(video, [" goats"])
+    assert alone == segmenter.segment(video, "goats", sampler=anchored_at(4))
+    assert alone != segmenter.segment(video, "goats")

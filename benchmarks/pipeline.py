@@ -14,6 +14,7 @@ import argparse
 import sys
 import tempfile
 import time
+from inspect import ismethod
 from pathlib import Path
 
 from stage_clock import StageClock
@@ -82,20 +83,22 @@ def run(segmenter, clip_path: Path, questions: list[str], output: Path, clock: S
     from visa.tracklet import Tracklet
     from visa.video import Video
 
+    reasoner = type(segmenter.reasoner)
     calls = [
         ("decode", Video, "open"),
         ("decode", Video, "frames"),
         ("decode", Video, "__getitem__"),
         ("encode", type(segmenter.reasoner.sam), "encode"),
-        ("encode", type(segmenter.reasoner.mllm.tower), "__call__"),
-        ("encode", type(segmenter.propagator.encoder), "__call__"),
         ("sample", type(segmenter.sampler), "choose"),
-        ("reason", type(segmenter.reasoner.mllm), "read"),
-        ("reason", type(segmenter.reasoner.mllm), "answer"),
-        ("segment", type(segmenter.reasoner.drawing), "draw"),
+        ("reason", reasoner, "answer"),
+        ("segment", reasoner, "draw"),
         ("propagate", visa.segmenter, "carry"),
         ("write", Tracklet, "save"),
     ]
+    tower = segmenter.reasoner.tower
+    calls.append(("encode", reasoner, "tower") if ismethod(tower) else ("encode", type(tower), "__call__"))
+    if segmenter.propagator is not None:
+        calls.append(("encode", type(segmenter.propagator.encoder), "__call__"))
     start = clock.now()
     before = sum(clock.seconds.values())
     with clock.wrapping(*calls):

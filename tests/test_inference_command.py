@@ -167,6 +167,14 @@ class TestBadInputIsFoundBeforeTheModelIsLoaded:
         assert run(tmp_path / "notes.mp4", tmp_path / "out", "the dog") == 2
         assert "is not a video" in one_line(capsys)
 
+    def test_names_that_are_empty(self, clip: Path, capsys, monkeypatch, tmp_path) -> None:
+        monkeypatch.chdir(tmp_path)  # which an empty path would mean
+        Path("q.json").write_text('["the dog"]')
+        folder = ["--video-folder", "", "--queries", "q.json", "--output", "out"]
+        assert run(clip, "", "the dog") == run("", "out", "the dog") == inference.main(folder) == 2
+        assert capsys.readouterr().err.count("is empty; give a") == 3
+        assert not any(path.is_dir() for path in tmp_path.iterdir())
+
     def test_empty_question(self, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(clip, tmp_path / "out", "the dog", "  ") == 2
         assert "the question is empty" in one_line(capsys)

@@ -60,6 +60,8 @@ class Video:
         Raises:
             InputError: nothing at that path can be read as a clip; one line says why.
         """
+        if not str(path):  # `Path` would take the working folder
+            raise InputError("the video's name is empty; give a video file or a folder of frames")
         path = Path(path)
         try:
             is_folder, is_file = path.is_dir(), path.is_file()

@@ -46,6 +46,8 @@ def folder_tasks(
     Raises:
         InputError: there is no such folder, it holds none of the videos, or two names mean one video.
     """
+    if not str(folder):  # `Path` would take the working folder
+        raise InputError("the name of the folder of videos is empty; give a folder")
     folder = Path(folder)
     found, others = _videos_in(folder, Path(output))
     warnings = []

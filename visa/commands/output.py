@@ -18,8 +18,10 @@ def prepare_output(folder: str | Path) -> Path:
     """Make the output folder and try whether it can be written, before hours of work are put into it.
 
     Raises:
-        InputError: it is a file, cannot be made or cannot be written.
+        InputError: it has no name, is a file, cannot be made or cannot be written.
     """
+    if not str(folder):  # as from a shell's empty variable: `Path` would take the working folder
+        raise InputError("the output folder's name is empty; give a folder")
     folder = Path(folder)
     try:
         if folder.exists() and not folder.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from pycocotools import mask as coco_mask
 
 import visa
 from tests import tiny_image_sets, tiny_video_datasets
+from tests.several_ranks import run_ranks, run_under_deepspeed
 from tests.tiny_engine import ALONE
 from tests.written_predictions import score, write_predictions
 from visa.commands.train import main
@@ -30,7 +32,7 @@ RUN = [
     "model.start=tiny-videolisa",
     "trained.lora_match=substring",
     "schedule.steps=2",
-    "batch.total=1",
+    "batch.total=2",
     "validation.every=2",
     "validation.batches=1",
     "report.tensorboard=false",
@@ -67,13 +69,33 @@ def root(tmp_path_factory) -> Path:
     return root
 
 
-def test_the_benchmarks_figure_is_logged_and_chooses_the_best(root, tmp_path):
-    """What the run logs is what its export gets, scored as predictions on disk are."""
-    out = tmp_path / "run"
-    arguments = ["--config", "train/smoke", f"out={out}", *RUN, "export=true"]
-    assert main([*arguments, f"validation.benchmark.root={root}"]) == 0
+def arguments(root: Path, out: Path) -> list[str]:
+    return ["--config", "train/smoke", f"out={out}", *RUN, f"validation.benchmark.root={root}"]
+
+
+def validated(out: Path) -> dict[str, float]:
+    """What the run's only validation found."""
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     (figures,) = [row for row in rows if "validation/J&F" in row]
+    return {name: value for name, value in figures.items() if name.startswith("validation/")}
+
+
+def scored(out: Path) -> dict[str, float]:
+    """Without the loss, for which each rank draws samples of its own."""
+    return {name: value for name, value in validated(out).items() if name != "validation/loss"}
+
+
+@pytest.fixture(scope="module")
+def trained(root, tmp_path_factory) -> Path:
+    """A run of one process, exported."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    assert main([*arguments(root, out), "export=true"]) == 0
+    return out
+
+
+def test_the_benchmarks_figure_is_logged_and_chooses_the_best(root, trained, tmp_path):
+    """What the run logs is what its export gets, scored as predictions on disk are."""
+    out, figures = trained, validated(trained)
     segmenter = visa.load(out / "export", device="cpu")
 
     def answered(clip, expression, _):
@@ -140,25 +162,28 @@ def test_every_data_set_is_scored_by_its_own_protocol(name, third, tmp_path):
     assert found.questions == len(expected.rows) == sum(1 for row in expected.rows if row.values)
 
 
-def test_ranks_share_the_videos_and_all_get_all_figures(root, third, monkeypatch):
-    wanted = BenchmarkSettings(root=str(root))
-    alone = validate_on_benchmark(None, wanted, ALONE)
-    assert (alone.questions, third.seen) == (2, [("shapes/0", FRAMES), ("shapes/1", FRAMES)])
-    rows = {}
+def test_ranks_share_the_videos_and_all_get_all_figures(root, trained, tmp_path):
+    run_ranks(["train_ds.py", *arguments(root, tmp_path)], 2)
+    assert scored(tmp_path) == pytest.approx(scored(trained), abs=1e-4)
 
-    def gather(into, own):
-        rows[rank] = own
-        into[:] = [rows.get(0, []), rows.get(1, [])]
 
-    monkeypatch.setattr(benchmark.distributed, "all_gather_object", gather)
-    found = []
-    for rank in (0, 1, 0):
-        third.seen.clear()
-        found.append(validate_on_benchmark(None, wanted, Ranks(rank, 2, ALONE.device)))
-        assert third.seen == [(f"shapes/{rank}", FRAMES)]
-    # The first had nobody else's rows yet.
-    assert [one.questions for one in found] == [1, 2, 2]
-    assert found[1] == found[2] == alone
+class Apart(Ranks):
+    """Hears nothing of the others."""
+
+    def gathered(self, value):
+        return [value]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_each_rank_answers_questions_of_its_own(rank, root, third):
+    found = validate_on_benchmark(None, BenchmarkSettings(root=str(root)), Apart(rank, 2, ALONE.device))
+    assert (found.questions, third.seen) == (1, [(f"shapes/{rank}", FRAMES)])
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
+def test_weights_in_pieces_are_put_together_on_every_rank(root, trained, tmp_path):
+    run_under_deepspeed(["train_ds.py", *arguments(root, tmp_path), "deepspeed.stage=3"])
+    assert scored(tmp_path) == pytest.approx(scored(trained), abs=1e-4)
 
 
 def test_only_so_many_videos_and_frames(root, third):
@@ -180,7 +205,6 @@ def test_a_video_that_fails_is_named_and_the_others_count(root, third, capsys):
     ("settings", "message"),
     [
         (["validation.benchmark.root=/nowhere"], "there is no folder /nowhere"),
-        (["validation.benchmark.root=.", "deepspeed.stage=3"], "stage 1 or 2"),
         (["validation.benchmark.root=.", "model.start=tiny-visa"], "xmem must name"),
         (["validation.benchmark.root=.", "validation.benchmark.dataset=refvos"], "no data set 'refvos'"),
         (["validation.benchmark.root=."], "validation.benchmark: "),

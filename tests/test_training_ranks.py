@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).parents[1]
+from tests.several_ranks import run_ranks, run_under_deepspeed
+from tests.tiny_engine import ALONE
+from visa.training.engine.deepspeed_driver import forget_shared_buffer
+
 SETTINGS = [
     "schedule.steps=4",
     "batch.total=4",
@@ -26,26 +26,9 @@ SETTINGS = [
 ]
 
 
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
-
-
 def train(out: Path, ranks: int, *settings: str) -> list[dict]:
     """Run train_ds.py with so many processes; the run's figures, a row for each step."""
-    port = str(free_port())
-    command = [sys.executable, "train_ds.py", "--config", "train/smoke", f"out={out}", *SETTINGS, *settings]
-    running = []
-    for rank in range(ranks):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        if ranks > 1:
-            environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
-            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        running.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
-    told = [process.communicate(timeout=500)[0] for process in running]
-    assert [process.returncode for process in running] == [0] * ranks, "\n".join(told)
+    run_ranks(["train_ds.py", "--config", "train/smoke", f"out={out}", *SETTINGS, *settings], ranks)
     return figures(out)
 
 
@@ -89,22 +72,28 @@ def test_two_ranks_go_on_where_one_stood(alone, tmp_path):
     assert losses(rows) == pytest.approx(losses(figures(alone)[2:]), abs=1e-6)
 
 
+def test_a_rank_forgets_its_own_shared_buffer_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    own, other_rank, other_run = (
+        tmp_path / f"deepspeed_allreduce_buffer_{os.getuid()}_127.0.0.1_{which}"
+        for which in ("29500_0", "29500_1", "29501_0")
+    )
+    for path in (own, other_rank, other_run):
+        path.touch()
+    for _ in range(2):  # the second time there is nothing
+        forget_shared_buffer(ALONE, tmp_path)
+        assert sorted(tmp_path.iterdir()) == sorted([other_rank, other_run])
+
+
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
 @pytest.mark.parametrize(
     "stage", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
 )
 def test_deepspeed_goes_on_where_torch_alone_stood(alone, tmp_path, stage):
     out = half(alone, tmp_path / "half")
-    command = [
-        *(sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2"),
-        *("--master_port", str(free_port()), "train_ds.py", "--config", "train/smoke", f"out={out}"),
-        *(*SETTINGS, f"deepspeed.stage={stage}"),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    run = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
+    recipe = ["train_ds.py", "--config", "train/smoke", f"out={out}"]
+    run_under_deepspeed([*recipe, *SETTINGS, f"deepspeed.stage={stage}"])
     rows = figures(out)
     assert [row["step"] for row in rows] == [3, 4]
     assert losses(rows) == pytest.approx(losses(figures(alone)[2:]), abs=2e-6)

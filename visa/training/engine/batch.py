@@ -112,3 +112,7 @@ class BatchReader(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a run stood; before the first batch is taken."""
         ...
+
+    def close(self) -> None:
+        """No more batches are wanted: processes that read them end."""
+        ...

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import distributed
 
 from dataset.clip import Clip
 from dataset.reader import Reader
@@ -52,16 +51,14 @@ def check_benchmark(settings: TrainSettings, start: Start) -> None:
     """Refuse, before hours of training, what could not be validated in the end.
 
     Raises:
-        InputError: no such folder or data set, masks that are not public, no tracker for masks that must be
-            carried on, or weights in pieces.
+        InputError: no such folder or data set, masks that are not public, or no tracker for masks that must
+            be carried on.
     """
     wanted = settings.validation.benchmark
     if not wanted.root:
         return
     if not Path(wanted.root).is_dir():
         raise InputError(f"validation.benchmark.root: there is no folder {wanted.root}")
-    if settings.deepspeed.stage == 3:
-        raise InputError("validation.benchmark needs whole weights on a rank: take deepspeed.stage 1 or 2")
     try:
         _carrying(start, wanted)
     except InputError as error:
@@ -91,10 +88,7 @@ def validate_on_benchmark(start: Start, wanted: BenchmarkSettings, ranks: Ranks)
                 rows += [Scored.of(clip, item, {}, str(error)) for item in clip.expressions]
                 continue
             rows += protocol.score_clip(reader, clip, Predictions(Path(folder)))
-    if ranks.count > 1:
-        shares: list[list[Scored]] = [[] for _ in range(ranks.count)]
-        distributed.all_gather_object(shares, rows)
-        rows = [row for share in shares for row in share]
+    rows = [row for share in ranks.gathered(rows) for row in share]
     faults = [row.fault for row in rows if row.fault]
     if ranks.is_first and faults:
         print(f"visa: {len(faults)} of {len(rows)} questions were not scored: {faults[0]}", flush=True)

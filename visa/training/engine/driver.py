@@ -57,7 +57,12 @@ class Update:
 
 
 class Driver(Protocol):
-    """Forward, backward and update of one rank."""
+    """Forward, backward and update of one rank.
+
+    in_pieces: whether ranks hold pieces of the network, so that it goes forward only in this driver.
+    """
+
+    in_pieces: bool
 
     def forward(self, batch: MicroBatch) -> StepResult:
         """A micro-batch on the rank's device through the network."""
@@ -69,6 +74,10 @@ class Driver(Protocol):
 
     def update(self, learning_rates: Sequence[float]) -> Update:
         """Average gradients over ranks, clip, and change the weights, each group at its learning rate."""
+        ...
+
+    def weights(self) -> dict[str, Tensor]:
+        """All ranks call it, and all get the trained weights: float32, whole, on the CPU, by name."""
         ...
 
     def state(self) -> TrainState | None:

@@ -58,6 +58,9 @@ class MovingShapes:
     def __iter__(self) -> Iterator[TrainingBatch]:
         return self
 
+    def close(self) -> None:
+        """See `BatchReader`; no process reads."""
+
     def __next__(self) -> TrainingBatch:
         first = self.samples + self.rank * self.batch_size
         self.samples += self.world_size * self.batch_size

@@ -73,6 +73,8 @@ class PlainDriver:
         start: where an earlier run stood.
     """
 
+    in_pieces = False
+
     def __init__(
         self,
         step: Step,
@@ -121,17 +123,19 @@ class PlainDriver:
         self.masters.clear()
         return Update(norm, taken)
 
+    def weights(self) -> dict[str, Tensor]:
+        return {name: master.detach().cpu() for name, master in self.masters.masters.items()}
+
     def state(self) -> TrainState | None:
         if not self.ranks.is_first:
             return None
-        weights = {name: master.detach().cpu() for name, master in self.masters.masters.items()}
         moments = {
             f"{name}.{key}": self.optimiser.state[master][key].cpu()
             for name, master in self.masters.masters.items()
             if master in self.optimiser.state
             for key in MOMENTS
         }
-        return TrainState(weights, moments, self.updates, self._scale())
+        return TrainState(self.weights(), moments, self.updates, self._scale())
 
     def _scale(self) -> LossScale | None:
         held = self.scaler.state_dict()

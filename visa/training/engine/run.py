@@ -1,25 +1,27 @@
 """A whole run of a published system: start, or go on, until the last step; then export."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from visa.checkpoints.options import DTYPES
 from visa.training.engine.batch import BatchReader
 from visa.training.engine.benchmark import check_benchmark, validate_on_benchmark
-from visa.training.engine.driver import Driver
+from visa.training.engine.driver import Driver, TrainState, put_weights
 from visa.training.engine.export import export
 from visa.training.engine.ranks import Ranks, join_ranks, leave_ranks
 from visa.training.engine.readers import data_settings, open_data
-from visa.training.engine.report import picture_folder
 from visa.training.engine.settings import TrainSettings
 from visa.training.engine.stage import Outcome, run_stage
 from visa.training.engine.start import Start, build_start, find_start
 from visa.training.engine.step import TrainingStep
 from visa.training.engine.task import Assessment
 from visa.training.engine.trainables import checkpoint_activations, choose_trained, parameter_table
-from visa.training.engine.validation import validate
+from visa.training.engine.validation import validate_held_out
 from visa.training.grounded.start import backbone_preset
 from visa.training.published_objective import LossWeights
 
@@ -69,7 +71,7 @@ def _train(settings: TrainSettings, ranks: Ranks) -> Outcome:
         reader,
         settings,
         ranks,
-        validate=lambda driver, number: _validate(settings, start, driver, ranks, out, number),
+        validate=lambda driver, number: _validate(settings, start, where, driver, ranks, number),
         computes_in=DTYPES[settings.model.precision],
     )
     folder = None
@@ -78,7 +80,9 @@ def _train(settings: TrainSettings, ranks: Ranks) -> Outcome:
     return Outcome(end.finished, folder)
 
 
-def _reader(settings: TrainSettings, start: Start, ranks: Ranks, data: dict, seed: int) -> BatchReader:
+def _reader(
+    settings: TrainSettings, start: Start, ranks: Ranks, data: Mapping[str, Any], seed: int
+) -> BatchReader:
     return open_data(
         data,
         system=start.system,
@@ -93,15 +97,31 @@ def _reader(settings: TrainSettings, start: Start, ranks: Ranks, data: dict, see
 
 
 def _validate(
-    settings: TrainSettings, start: Start, driver: Driver, ranks: Ranks, out: Path, number: int
+    settings: TrainSettings,
+    start: Start,
+    where: Path,
+    driver: Driver,
+    ranks: Ranks,
+    number: int,
 ) -> Assessment:
-    """The first batches of the validation's own reader, opened anew so that they are the same each time."""
-    wanted = settings.validation
-    # Other samples than are trained on, though from the same source where it has no other.
-    reader = iter(_reader(settings, start, ranks, wanted.data or settings.data, settings.seed + 1))
-    batches = (next(reader) for _ in range(wanted.batches))
-    score = validate(driver, batches, ranks, wanted.pictures, picture_folder(out, number))
-    if not wanted.benchmark.root:
+    score = validate_held_out(driver, settings, partial(_reader, settings, start, ranks), ranks, number)
+    benchmark = settings.validation.benchmark
+    if not benchmark.root:
         return score
-    found = validate_on_benchmark(start, wanted.benchmark, ranks)
+    whole = gathered(settings, where, driver, ranks) if driver.in_pieces else start
+    found = validate_on_benchmark(whole, benchmark, ranks)
     return replace(found, figures={**found.figures, "loss": score.loss})
+
+
+def gathered(settings: TrainSettings, where: Path, driver: Driver, ranks: Ranks) -> Start:
+    """The system in training once more, whole on every rank: each then answers questions of its own.
+
+    Args:
+        where: what was trained from.
+    """
+    state = TrainState(driver.weights(), {}, 0)
+    start = build_start(settings.model, where, str(ranks.device))
+    choose_trained(start.model, settings.trained)
+    put_weights({name: one for name, one in start.model.named_parameters() if one.requires_grad}, state)
+    start.model.eval()
+    return start

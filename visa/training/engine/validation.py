@@ -3,9 +3,12 @@
 Legend: F frames, N objects, H W pixels.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +16,11 @@ from PIL import Image
 
 from model.sam.build import PIXEL_MEAN, PIXEL_STD
 from visa import metrics
-from visa.training.engine.batch import TrainingBatch, TrainingVideo
+from visa.training.engine.batch import BatchReader, TrainingBatch, TrainingVideo
 from visa.training.engine.driver import Driver
 from visa.training.engine.ranks import Ranks
+from visa.training.engine.report import picture_folder
+from visa.training.engine.settings import TrainSettings
 
 TINTS = {"truth": (40, 200, 90), "prediction": (235, 60, 60)}
 
@@ -42,6 +47,25 @@ class Score:
     def figures(self) -> Mapping[str, float]:
         """See `visa.training.engine.task.Assessment`."""
         return {"J&F": self.jf, "J": self.j, "F": self.f, "loss": self.loss}
+
+
+def validate_held_out(
+    driver: Driver,
+    settings: TrainSettings,
+    open_reader: Callable[[Mapping[str, Any], int], BatchReader],
+    ranks: Ranks,
+    number: int,
+) -> Score:
+    """`validate` with the first batches of the validation's own reader, which are the same each time.
+
+    Args:
+        open_reader: opens what a section ``data`` describes, with a seed. number: of the step, for pictures.
+    """
+    wanted = settings.validation
+    # Other samples than are trained on, though from the same source where it has no other.
+    with closing(open_reader(wanted.data or settings.data, settings.seed + 1)) as reader:
+        batches = islice(reader, wanted.batches)
+        return validate(driver, batches, ranks, wanted.pictures, picture_folder(Path(settings.out), number))
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,12 @@ from visa.errors import InputError
 from visa.grounded.loading import find_sam
 from visa.grounded.weights import Adapter, part_state, write_weights
 from visa.training.engine.batch import BatchReader
-from visa.training.engine.driver import Driver, TrainState
+from visa.training.engine.driver import TrainState
 from visa.training.engine.ranks import Ranks, join_ranks, leave_ranks
-from visa.training.engine.report import picture_folder
 from visa.training.engine.settings import TrainSettings
 from visa.training.engine.stage import Outcome, run_stage
-from visa.training.engine.task import Assessment
 from visa.training.engine.trainables import LORA, checkpoint_activations, parameter_table
-from visa.training.engine.validation import validate
+from visa.training.engine.validation import validate_held_out
 from visa.training.grounded.reading import open_data
 from visa.training.grounded.start import PARTS, GroundedStart, build_start, choose_trained
 from visa.training.grounded.step import GroundedStep
@@ -72,7 +71,9 @@ def _train(settings: TrainSettings, ranks: Ranks) -> Outcome:
         _reader(settings, start, ranks, settings.data, settings.seed),
         settings,
         ranks,
-        validate=lambda driver, number: _validate(settings, start, driver, ranks, out, number),
+        validate=lambda driver, number: validate_held_out(
+            driver, settings, partial(_reader, settings, start, ranks), ranks, number
+        ),
         computes_in=DTYPES[settings.model.precision],
     )
     folder = None
@@ -93,17 +94,6 @@ def _reader(
         batch_size=settings.batch.videos,
         seed=seed,
     )
-
-
-def _validate(
-    settings: TrainSettings, start: GroundedStart, driver: Driver, ranks: Ranks, out: Path, number: int
-) -> Assessment:
-    """The first batches of the validation's own reader, opened anew so that they are the same each time."""
-    wanted = settings.validation
-    # Other samples than are trained on, though from the same source where it has no other.
-    reader = iter(_reader(settings, start, ranks, wanted.data or settings.data, settings.seed + 1))
-    batches = (next(reader) for _ in range(wanted.batches))
-    return validate(driver, batches, ranks, wanted.pictures, picture_folder(out, number))
 
 
 def export(

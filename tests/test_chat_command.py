@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -258,7 +259,7 @@ def test_commands_with_nothing_or_nonsense_to_take(
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize("typed", ["'{}'", '"{}"', "{}"])
+@pytest.mark.parametrize("typed", ["'{}'", '"{}"', "{}", "dropped on the terminal"])
 def test_paths_as_people_type_them(
     typed: str,
     tmp_path: Path,
@@ -268,7 +269,8 @@ def test_paths_as_people_type_them(
 ) -> None:
     clip = write_clip(tmp_path / "a strange -- clip's name.mp4", 2)
     path = str(clip).replace("'", "\\'").replace(" ", "\\ ") if typed == "{}" else str(clip)
-    assert talk(monkeypatch, tmp_path / "out", [f"/open {typed.format(path)}", f"/open {clip}"]) == 0
+    line = shlex.quote(path) if typed.startswith("dropped") else typed.format(path)
+    assert talk(monkeypatch, tmp_path / "out", [f"/open {line}", f"/open {clip}"]) == 0
     captured = capsys.readouterr()
     assert captured.out.count("2 frame(s)") == 2, captured.err
 

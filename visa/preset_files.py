@@ -11,6 +11,11 @@ from visa.errors import InputError
 
 PRESETS = Path(__file__).parent / "presets"
 PRESET_NAME = "preset.yaml"
+# What a command's --model takes, as its help says it.
+MODEL_HELP = (
+    "a preset's name or file, a folder of weights, a weight file or a repository of the Hugging Face hub "
+    "(default: %(default)s)"
+)
 # One of these makes a folder a published checkpoint's; "latest" and "global_step*" are DeepSpeed's.
 CHECKPOINT_FILES = ("config.json", "*.safetensors", "*.bin", "latest", "global_step*")
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from visa.commands.output import BAD_USAGE, DONE, INTERRUPTED, complain, prepare_output, speak_any_language
 from visa.errors import InputError
-from visa.preset_files import check_model
+from visa.preset_files import MODEL_HELP, check_model
 
 if TYPE_CHECKING:
     from visa.commands.chat_commands import Chat
@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model",
         default="embedded",
-        help="a preset's name, a preset file or a folder of weights (default: %(default)s)",
+        help=MODEL_HELP,
     )
     parser.add_argument(
         "--output",

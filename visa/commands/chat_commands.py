@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -250,18 +251,17 @@ class Chat:
 
 def _path(argument: str) -> Path:
     """A path as people type or drop it: in quotes, with ~, or with escaped spaces."""
-    if len(argument) > 1 and argument[0] == argument[-1] and argument[0] in "'\"":
-        argument = argument[1:-1]
-    elif "\\" in argument and not Path(argument).exists():
-        try:
-            words = shlex.split(argument)
-        except ValueError:
-            words = []
-        argument = words[0] if len(words) == 1 else argument
+    readings = [argument]
     try:
-        return Path(argument).expanduser()
-    except RuntimeError:  # no such person's home
-        return Path(argument)
+        words = shlex.split(argument)
+    except ValueError:
+        words = []
+    if len(words) == 1:
+        readings.append(words[0])
+    if len(argument) > 1 and argument[0] == argument[-1] and argument[0] in "'\"":
+        readings.append(argument[1:-1])
+    paths = [os.path.expanduser(reading) for reading in readings]  # noqa: PTH111  # lets an unknown ~name be
+    return Path(next(filter(os.path.exists, paths), paths[-1]))
 
 
 def _as_json(turn: Turn) -> dict:

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from visa.commands.output import speak_any_language
+from visa.preset_files import MODEL_HELP, check_model
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,9 +24,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="inference.py",
         description="Answer questions about a video with words and with masks of what was asked for.",
-        epilog="Exit codes: 0 done, 1 a video failed (it is named, the others are done), 2 bad usage. "
-        "Started again, a run goes on where it stopped; under torchrun, "
-        "deepspeed or srun the processes share its videos.",
+        epilog="Exit codes: 0 done, 1 a video failed (it is named, the others are done), 2 bad usage, "
+        "130 interrupted. Started again, a run goes on where it stopped; under torchrun, deepspeed or srun "
+        "the processes share its videos.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--video", metavar="CLIP", help="a video file or a folder of frames")
@@ -56,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model",
         default="embedded",
-        help="a preset's name, a preset file or a folder of weights (default: %(default)s)",
+        help=MODEL_HELP,
     )
     # The deepspeed launcher gives it to every process; the environment says the same.
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
@@ -115,8 +116,6 @@ def _refuse_mixtures(parser: argparse.ArgumentParser, options: argparse.Namespac
 
 
 def _load(model: str):
-    from visa.preset_files import check_model
-
     check_model(model)
     import visa
 

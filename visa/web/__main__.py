@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from visa.commands.output import DONE, ended_by, speak_any_language
 from visa.errors import DownloadError, InputError
-from visa.preset_files import check_model
+from visa.preset_files import MODEL_HELP, check_model
 from visa.web.limits import Limits
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model",
         default="embedded",
-        help="a preset's name, a preset file or a folder of weights (default: %(default)s)",
+        help=MODEL_HELP,
     )
     parser.add_argument("--port", type=_port, default=7860, help="default: %(default)s")
     limits = Limits()

@@ -237,6 +237,21 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path, change: str, message: str
     assert "\n" not in str(caught.value)
 
 
+def test_a_layer_that_the_model_does_not_have_is_told(tmp_path: Path) -> None:
+    scenes = write_scenes(tmp_path / "scenes", 1)
+    for change, message in [
+        ("first_layer=9", "rollout: first_layer is in .0, 1."),
+        ("chunk=0", "at least one"),
+    ]:
+        settings = read_steering(
+            "train/steerseg-embedded",
+            [*SMALL, f"out={tmp_path / 'run'}", f"data.folder={scenes}", f"rollout.{change}",
+             "validation.every=0", "data.held_out=''"],
+        )  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            train_steering(settings, "cpu", lambda *_: EmbeddedBackbone(tiny_mllm()))
+
+
 def test_the_command_takes_both_recipes(tmp_path: Path, capsys) -> None:
     assert open_recipe("train/steerseg")["backbone"]["start"] == "Qwen/Qwen2.5-VL-7B-Instruct"
     assert main(["--config", "train/steerseg", f"out={tmp_path}"]) == 2

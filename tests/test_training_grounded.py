@@ -188,6 +188,20 @@ def test_what_cannot_be_trained_is_told(start, tmp_path, trained):
         train(recipe(start, tmp_path / "c", trained=changed), "cpu")
 
 
+def test_a_preset_that_lacks_something_is_told(start, tmp_path):
+    for reason, told in [
+        ({"stream": "frame", "max_tokens": 32}, "does not say 'seg_state'"),
+        ({"stream": "frame", "seg_state": "predicting"}, "does not say 'max_tokens'"),
+        ({"stream": "sound", "max_tokens": 32, "seg_state": "predicting"}, "stream must be"),
+        ({"stream": "frame", "max_tokens": 32, "seg_state": "beside"}, "seg_state must be"),
+    ]:
+        preset = yaml.safe_load(start.read_text())
+        other = start.with_name("other.yaml")
+        other.write_text(yaml.safe_dump({**preset, "reason": reason}))
+        with pytest.raises(InputError, match=f"other.yaml.* {told}"):
+            build_start(recipe(other, tmp_path / "run").model, "cpu")
+
+
 @pytest.mark.parametrize("size", ["qwen2.5-vl-3b", "qwen2.5-vl-7b", "qwen3-vl-4b", "internvl3-8b"])
 def test_recipes_are_read_and_start_from_their_presets(size):
     name = f"visa-{size}"

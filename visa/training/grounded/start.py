@@ -44,19 +44,15 @@ IN_FULL = ("seg_token", "seg_head", "mask_decoder")
 class GroundedStart:
     """A system about to be trained.
 
-    model: without gradients, in evaluation mode.
+    model: without gradients, in evaluation mode. showing: how frames are shown, in training as afterwards.
     name: of the preset. preset: its fields. folder: of its file.
     """
 
     model: GroundedBackbone
+    showing: Showing
     name: str
     preset: Mapping[str, Any]
     folder: Path
-
-    @property
-    def showing(self) -> Showing:
-        """How frames are shown, in training as afterwards."""
-        return Showing(self.preset["reason"]["stream"], self.preset["reason"]["max_tokens"])
 
 
 def backbone_preset(start: str) -> Path | None:
@@ -76,12 +72,12 @@ def build_start(settings: ModelSettings, device: str) -> GroundedStart:
     """Load what is trained from, in the run's precision.
 
     Raises:
-        InputError: the preset is one of a finished training, or its parts are not as they should be.
-        DownloadError.
+        InputError: the preset is one of a finished training, lacks something, or its parts are not as they
+            should be. DownloadError.
     """
     path = backbone_preset(settings.start)
     preset = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if preset["weights"] is not None:
+    if preset.get("weights") is not None:
         raise InputError(
             f"model.start: {settings.start} is what a training wrote; a new one starts from the backbone's "
             "own preset, and a run that was broken off goes on by itself"
@@ -92,8 +88,16 @@ def build_start(settings: ModelSettings, device: str) -> GroundedStart:
         attention=settings.attention,
         sam=settings.sam or (preset.get("load") or {}).get("sam"),
     )
-    model = load_grounded(path.stem, preset, path.parent, options)
-    return GroundedStart(model.eval().requires_grad_(False), path.stem, preset, path.parent)
+    try:
+        showing = Showing(preset["reason"]["stream"], preset["reason"]["max_tokens"])
+        model = load_grounded(path.stem, preset, path.parent, options)
+    except InputError:
+        raise
+    except KeyError as error:
+        raise InputError(f"{path} does not say {error}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    return GroundedStart(model.eval().requires_grad_(False), showing, path.stem, preset, path.parent)
 
 
 def choose_trained(model: GroundedBackbone, trained: TrainedSettings) -> Adapter | None:

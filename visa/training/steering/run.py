@@ -85,11 +85,9 @@ def train_stream(
     """
     run = settings.run_settings(stream)
     prompt = new_prompt(settings, stream, backbone)
+    rollout = rollout_settings(settings, backbone)
     step = SteeringStep(
-        backbone,
-        prompt.to(ranks.device),
-        RolloutSettings(**settings.rollout.rollout()),
-        settings.stream(stream).max_tokens or None,
+        backbone, prompt.to(ranks.device), rollout, settings.stream(stream).max_tokens or None
     )
     if ranks.is_first:
         total = sum(parameter.numel() for parameter in backbone.language_model.parameters())
@@ -125,6 +123,20 @@ def train_stream(
 def _told(step: SteeringStep, items: HeldOut) -> str:
     score = score_steering(step, items, Ranks(0, 1, step.model.prompt.vectors.device))
     return ", ".join(f"{name} {value:.3f}" for name, value in score.figures.items()) + f" ({score.maps} maps)"
+
+
+def rollout_settings(settings: SteeringSettings, backbone: Any) -> RolloutSettings:
+    """How attention is rolled out.
+
+    Raises:
+        InputError: a value out of its range, or a layer that the model does not have.
+    """
+    try:
+        rollout = RolloutSettings(**settings.rollout.rollout())
+        rollout.layers(backbone.num_layers)
+    except ValueError as error:
+        raise InputError(f"rollout: {error}") from error
+    return rollout
 
 
 def new_prompt(settings: SteeringSettings, stream: Stream, backbone: Any) -> SoftPrompt:

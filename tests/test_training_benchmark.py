@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 
 import visa
 from tests import tiny_image_sets, tiny_video_datasets
 from tests.several_ranks import run_ranks, run_under_deepspeed
-from tests.tiny_engine import ALONE
+from tests.tiny_engine import ALONE, SETTINGS, Run, tiny_folder
 from tests.written_predictions import score, write_predictions
 from visa.commands.train import main
 from visa.errors import InputError
@@ -25,6 +26,7 @@ from visa.training.engine.benchmark import validate_on_benchmark
 from visa.training.engine.faults import TrainingError
 from visa.training.engine.moving_shapes import MovingShapesSettings, draw_scene
 from visa.training.engine.ranks import Ranks
+from visa.training.engine.run import gathered
 from visa.training.engine.settings import BenchmarkSettings
 
 FRAMES = 4
@@ -184,6 +186,19 @@ def test_each_rank_answers_questions_of_its_own(rank, root, third):
 def test_weights_in_pieces_are_put_together_on_every_rank(root, trained, tmp_path):
     run_under_deepspeed(["train_ds.py", *arguments(root, tmp_path), "deepspeed.stage=3"])
     assert scored(tmp_path) == pytest.approx(scored(trained), abs=1e-4)
+
+
+def test_the_system_is_put_together_from_its_start_and_what_was_trained(tmp_path):
+    where = tiny_folder(tmp_path, "visa")
+    run = Run(SETTINGS, where, tmp_path / "run")
+    with torch.no_grad():
+        for name in run.trained:
+            run.model.get_parameter(name).add_(1)
+    model = gathered(SETTINGS, where, run.driver, ALONE).model
+    assert not model.training
+    expected = dict(run.model.named_parameters())
+    assert [name for name, one in model.named_parameters() if not torch.equal(one, expected.pop(name))] == []
+    assert not expected
 
 
 def test_only_so_many_videos_and_frames(root, third):

@@ -127,6 +127,16 @@ def test_attributes_are_asked_for_once_and_shown_to_the_model(clip, tmp_path):
     assert len(backbone.said) == 1
 
 
+def test_replies_of_another_model_or_about_other_keyframes_are_asked_for_anew(clip, tmp_path):
+    reply = '{"attributes": ["red"], "reason": ""}'
+    first, other = ColourBackbone(reply=reply), ColourBackbone(reply=reply)
+    for backbone, count in ((first, 2), (other, 2), (first, 3)):
+        options = {"replies": AnswerCache(tmp_path), "attributes": {"ask": True}, "count": count}
+        system(backbone, **options).segment(clip[0], "which one?")
+    assert len(first.said) == 2
+    assert len(other.said) == 1
+
+
 @pytest.mark.parametrize("reply", ["I see a square.", '{"attributes": []}', ""])
 def test_a_reply_that_is_no_json_costs_the_attributes_alone(clip, tmp_path, caplog, reply):
     segmenter = system(ColourBackbone(reply=reply), replies=AnswerCache(tmp_path), attributes={"ask": True})

@@ -6,7 +6,6 @@ put is each one's own affair: see `visa.reasoning.published` and `visa.reasoning
 
 from __future__ import annotations
 
-import hashlib
 import re
 import zlib
 from collections.abc import Iterable, Sequence
@@ -27,6 +26,7 @@ from visa.errors import InputError
 from visa.mask_track import MaskTrack
 from visa.reasoning import DrawnFrames, DrawProgress, GivenAnswer
 from visa.sampling import FrameChoice, ModelScorer
+from visa.sampling.answer_cache import mark_of
 from visa.viewing import Viewing, ViewingLimits
 
 ANSWERS = ("forced", "generate")
@@ -181,10 +181,7 @@ class PointingReasoner:
     @cached_property
     def name(self) -> str:
         """The model's name and a mark of its weights: answers of another training are not its answers."""
-        digest = hashlib.sha256()
-        for parameter in self.weights():
-            digest.update(parameter.detach().flatten()[:16].float().cpu().numpy().tobytes())
-        return f"{self._name} {digest.hexdigest()[:12]}"
+        return f"{self._name} {mark_of(self.weights())}"
 
     def _ask(self, viewing: Viewing, choice: FrameChoice, question: str, forced: str | None) -> SegAnswer:
         frames, dense = self.frames_shown(choice)

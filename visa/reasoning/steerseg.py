@@ -19,7 +19,7 @@ from torch import Tensor
 from visa.errors import InputError
 from visa.reasoning import DrawnFrames, DrawProgress, GivenAnswer
 from visa.sampling import FrameChoice, ModelScorer
-from visa.sampling.answer_cache import AnswerCache
+from visa.sampling.answer_cache import AnswerCache, mark_of
 from visa.sampling.video_content import content_hash
 from visa.steerseg.attention import Looking
 from visa.steerseg.attributes import Attributes, find_attributes, grounding_question
@@ -166,8 +166,13 @@ class SteerSegReasoner:
             settings,
             cache=self.replies,
             video=content_hash(viewing.video),
-            model=f"{self.name}, {len(keyframes)} keyframes",
+            model=f"{self._mark}, keyframes {' '.join(map(str, keyframes))}",
         )
+
+    @cached_property
+    def _mark(self) -> str:
+        """The system's name and its backbone's weights: what another one said is not what this one says."""
+        return f"{self.name} {mark_of(self.looking.backbone.language_model.parameters())}"
 
     def _say(self, viewing: Viewing, frames: Sequence[int], question: str, max_new_tokens: int) -> str:
         shown = viewing.video.frames(frames)

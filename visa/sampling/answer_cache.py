@@ -6,11 +6,16 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from visa.errors import InputError
 from visa.public_files import cache_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -74,3 +79,11 @@ class AnswerCache:
                 f"cannot keep answers in {path.parent}: {error.strerror or error}; "
                 "set VISA_CACHE to another folder"
             ) from error
+
+
+def mark_of(weights: Iterable[Tensor]) -> str:
+    """Twelve letters that tell one training's weights from another's: its answers are not the other's."""
+    digest = hashlib.sha256()
+    for parameter in weights:
+        digest.update(parameter.detach().flatten()[:16].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]

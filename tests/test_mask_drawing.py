@@ -9,7 +9,14 @@ import torch
 from model.mllm.grounding import Grounding
 from model.prompt import BoxPrompt, EmbeddingPrompt, MaskPrompt, PointPrompt
 from model.sam.segmenter import FrameFeatures, MaskPrediction, SamSegmenter
-from visa.mask_drawing import MaskDrawing, agreement, heat_to_mask_prompt, mask_boxes, unpadded_features
+from visa.mask_drawing import (
+    MaskDrawing,
+    agreement,
+    heat_to_mask_prompt,
+    largest_pieces,
+    mask_boxes,
+    unpadded_features,
+)
 
 INPUT_SIZE = (576, 1024)  # of SAM's unpadded input; 36 x 64 cells, 144 x 256 low-resolution pixels
 FRAME_SIZE = (288, 512)
@@ -222,6 +229,30 @@ def test_own_bonus_and_quality_tip_the_balance(features):
     assert overlap(with_bonus, own) > overlap(with_bonus, truth)
     outbid = drawn(quality_weight=1.0, own_bonus=0.5, iou=0.9)
     assert overlap(outbid, truth) > overlap(outbid, own)
+
+
+def test_the_share_of_the_largest_piece():
+    masks = torch.zeros(4, 20, 30, dtype=torch.bool)
+    masks[1, 2:8, 3:9] = True
+    masks[2, 2:8, 3:9] = masks[2, 10:14, 20:23] = True  # 36 and 12 pixels
+    masks[3, 0, 0] = masks[3, 1, 1] = True  # corner to corner is one piece
+    assert largest_pieces(masks).tolist() == pytest.approx([0, 1, 0.75, 1])
+
+
+def test_of_two_masks_that_agree_alike_the_one_of_one_piece_wins(features):
+    """Heat over two things: the mask of both agrees a little better than that of one."""
+    both = low_res(*HOT)
+    both[..., 100:130, 20:60] = 6.0
+    heat = torch.maximum(heat_map((10, 20, 25, 40)), heat_map((25, 32, 5, 15)))
+
+    def drawn(weight):
+        sam = KnownSam([both], {False: low_res(*HOT), True: low_res(*HOT)})
+        return drawing(sam, quality_weight=0.0, piece_weight=weight).draw(
+            KnownMllm(heat), None, None, features
+        )
+
+    assert drawn(0.0).masks[0, 2 * 100 : 2 * 130, 2 * 20 : 2 * 60].all()
+    assert overlap(drawn(1.5).masks[0], on_frame(*HOT)) > 0.95
 
 
 def test_peaks_are_the_hot_places_as_x_y_of_sams_input(features):

@@ -3,11 +3,12 @@
 A decoder tuned for it draws a mask from the prompt embedding and the heat map. That mask is never far off
 but often rough; SAM's answers to points and boxes are crisp but may be of a part, or of something else. So
 SAM as published is asked at the heat's peaks and for the boxes of heat and mask, and the candidate wins that
-agrees best with the heat.
+agrees best with the heat and is most of one piece, as things mostly are.
 """
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from torch.nn import functional
@@ -57,6 +58,7 @@ class MaskDrawing:
         num_peaks: points of the heat map that SAM is asked about; 0 believes the tuned decoder alone.
         quality_weight: what SAM's own estimate of a mask's quality counts beside agreement with the heat.
         own_bonus: what the tuned decoder's own mask is ahead by.
+        piece_weight: what the share of a mask in its largest piece counts beside agreement with the heat.
     """
 
     sam: SamSegmenter
@@ -64,6 +66,7 @@ class MaskDrawing:
     num_peaks: int = 6
     quality_weight: float = 0.6
     own_bonus: float = 0.0
+    piece_weight: float = 0.0
 
     def draw(self, mllm: MLLM, reading: Reading, answer: Answer, features: FrameFeatures) -> DrawnMasks:
         """Masks of the answer's [SEG] tokens on the target frame that ``features`` are of."""
@@ -93,6 +96,8 @@ class MaskDrawing:
         height, width = self._visible(features)
         seen = slice(None), slice(height), slice(width)
         score = agreement(logits[seen] > 0, heat[seen][0]) + torch.cat(quality).to(logits.device)
+        if self.piece_weight:
+            score = score + self.piece_weight * largest_pieces(logits[seen] > 0)
         return logits[score.argmax()][None, None]
 
     @staticmethod
@@ -137,6 +142,19 @@ def agreement(masks: torch.Tensor, heat_logits: torch.Tensor) -> torch.Tensor:
         standardised = (heat - heat.mean()) / heat.std(correction=0).clamp(min=1e-6)
         total = total + ((shares - mean) / spread * standardised).mean(1)
     return total / 2
+
+
+def largest_pieces(masks: torch.Tensor) -> torch.Tensor:
+    """Share of each mask that lies in its largest connected piece, float [C] in [0, 1]; 0 for an empty one.
+
+    Args:
+        masks: bool [C, h, w].
+    """
+    shares = np.zeros(len(masks), np.float32)
+    for index, mask in enumerate(masks.cpu().numpy().astype(np.uint8)):
+        areas = cv2.connectedComponentsWithStats(mask)[2][1:, cv2.CC_STAT_AREA]
+        shares[index] = areas.max() / areas.sum() if len(areas) else 0.0
+    return torch.from_numpy(shares).to(masks.device)
 
 
 def mask_boxes(masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -205,7 +205,7 @@ def test_options_that_do_not_exist(refused, root, options, message):
 
 
 def test_the_embedded_system_takes_no_such_options():
-    with pytest.raises(InputError, match="embedded has no load option dtype"):
+    with pytest.raises(InputError, match="embedded takes no load options, got dtype"):
         visa.load("embedded", dtype="fp32")
 
 

@@ -94,3 +94,9 @@ def test_a_full_disk_is_a_line(recipe, tmp_path, monkeypatch, capsys):
     told = capsys.readouterr().err.splitlines()[-1]
     assert "the checkpoint of step 2 cannot be written" in told
     assert "No space left on device" in told
+
+
+def test_a_folder_of_data_that_is_not_there_is_told_before_a_model_is_looked_for(recipe, tmp_path, capsys):
+    overrides = [f"out={tmp_path / 'out'}", "data.root=/no/such/sets", "model.start=/no/such/model"]
+    assert main(["--config", str(recipe), *overrides]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("data.root: there is no folder /no/such/sets")

@@ -68,7 +68,7 @@ def load(
             return build_steerseg(path.stem, preset, path.parent, device, **options)
         if options:
             raise InputError(
-                f"{path.stem} has no load option {', '.join(options)}; published systems and SteerSeg do"
+                f"{path.stem} takes no load options, got {', '.join(options)}; published systems take some"
             )
         return _build(preset, path.parent, device)
     except InputError:

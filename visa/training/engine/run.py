@@ -14,7 +14,7 @@ from visa.training.engine.benchmark import check_benchmark, validate_on_benchmar
 from visa.training.engine.driver import Driver, TrainState, put_weights
 from visa.training.engine.export import export
 from visa.training.engine.ranks import Ranks, join_ranks, leave_ranks
-from visa.training.engine.readers import data_settings, open_data
+from visa.training.engine.readers import check_folders, open_data
 from visa.training.engine.settings import TrainSettings
 from visa.training.engine.stage import Outcome, run_stage
 from visa.training.engine.start import Start, build_start, find_start
@@ -38,7 +38,7 @@ def train(settings: TrainSettings, device: str | None = None) -> Outcome:
         InputError: settings, checkpoint or data are not as they should be.
         TrainingError: the run cannot go on.
     """
-    data_settings(settings.data)
+    check_folders(settings.data)
     if backbone_preset(settings.model.start) is not None:
         from visa.training.grounded.run import train_grounded
 

@@ -232,11 +232,12 @@ def test_own_bonus_and_quality_tip_the_balance(features):
 
 
 def test_the_share_of_the_largest_piece():
-    masks = torch.zeros(4, 20, 30, dtype=torch.bool)
-    masks[1, 2:8, 3:9] = True
-    masks[2, 2:8, 3:9] = masks[2, 10:14, 20:23] = True  # 36 and 12 pixels
-    masks[3, 0, 0] = masks[3, 1, 1] = True  # corner to corner is one piece
-    assert largest_pieces(masks).tolist() == pytest.approx([0, 1, 0.75, 1])
+    masks = torch.zeros(5, 20, 30, dtype=torch.bool)
+    masks[1, 2:8, 3:9] = True  # 4 x 4 without its edge
+    masks[2, 2:8, 3:9] = masks[2, 10:14, 20:24] = True  # another 2 x 2
+    masks[3, 2:8, 3:9] = masks[3, 2:8, 20:26] = masks[3, 4:6, 9:20] = True  # two and a bridge of two pixels
+    masks[4, 0] = True
+    assert largest_pieces(masks).tolist() == pytest.approx([0, 1, 0.8, 0.5, 0])
 
 
 def test_of_two_masks_that_agree_alike_the_one_of_one_piece_wins(features):

@@ -160,7 +160,8 @@ def test_colours_are_those_of_the_scene(seed):
             rf"(?: (?:{'|'.join(DOINGS)}|{PREPOSITIONS}) .*|[.?]|$)",
             turn.question.lower(),
         )
-        if turn.aspect != "colour" or match is None:
+        # "Which thing is brown in front of the trees" has no noun behind its colour.
+        if turn.aspect != "colour" or match is None or re.match(rf"(?:{PREPOSITIONS})\b", match[2]):
             continue
         colour = match[1]
         fitting = [thing.id for thing in bearing(match[2], scene) if thing.colour in (colour, None)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from visa.training.engine.step import TrainingStep
 from visa.training.engine.trainables import choose_trained, parameter_table
 from visa.training.published_objective import LossWeights
 
+ROOT = Path(__file__).parents[1]
 STEPS = [
     "schedule.steps=4",
     "batch.total=2",
@@ -78,8 +80,19 @@ def test_the_launchers_own_argument_is_taken(out, capsys):
     assert "no setting 'nonsense'" in capsys.readouterr().err
 
 
-def test_deepspeed_is_not_imported(out):
-    assert "deepspeed" not in sys.modules
+def test_deepspeed_is_not_imported(tmp_path):
+    """In a process of its own: another test of this one may have imported it."""
+    run = [
+        "--config",
+        "train/smoke",
+        f"out={tmp_path}",
+        "schedule.steps=1",
+        "validation.every=0",
+        "export=false",
+    ]
+    code = f"import sys; from visa.commands.train import main; main({run}); print('deepspeed' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert told.stdout.splitlines()[-1] == "False"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ OTHERS = [kind for kind in KINDS if kind not in ONCE_WRONG]
 # bfloat16 also rounds what torch alone keeps in float32: SAM's decoder as it starts.
 TOLERANCES = {
     "fp32": {"weights": 1e-5, "moments": 1e-7, "norms": 1e-5},
-    "bf16": {"weights": 1e-2, "moments": 1e-3, "norms": 1e-3},
+    "bf16": {"weights": 1e-2, "moments": 1e-3, "norms": 4e-3},  # a rounding of bfloat16 is 4e-3
 }
 
 

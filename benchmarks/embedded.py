@@ -18,29 +18,17 @@ import argparse
 import sys
 from pathlib import Path
 
+from over_roots import add_report_options, measure_all, options_for
+
 SYSTEMS = ("model", "control", "point", "automatic", "samplers")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmark; 2 if a folder cannot be used."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("roots", nargs="+", type=Path, metavar="ROOT", help="data sets in the ReVOS layout")
-    parser.add_argument("--model", default="embedded", help="what visa.load takes (default: embedded)")
-    parser.add_argument("--split", default="valid", help="meta_expressions_SPLIT_.json (default: valid)")
-    parser.add_argument("--frames", type=int, metavar="N", help="use each video's first N frames")
-    parser.add_argument("--limit", type=int, metavar="N", help="use the first N videos")
+    parser = options_for(__doc__, "embedded")
+    add_report_options(parser)
     parser.add_argument("--only", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="what to measure")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write every report there as JSON")
-    options = parser.parse_args(arguments)
-    try:
-        for root in options.roots:
-            measure(root, options)
-    except ValueError as error:
-        print(f"embedded.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return measure_all("embedded.py", parser.parse_args(arguments), measure)
 
 
 def measure(root: Path, options: argparse.Namespace) -> None:

@@ -14,24 +14,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from over_roots import measure_all, options_for
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmark; 2 if a folder or a model cannot be used."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("roots", nargs="+", type=Path, metavar="ROOT", help="data sets in the ReVOS layout")
-    parser.add_argument("--model", default="embedded", help="what visa.load takes (default: embedded)")
+    parser = options_for(__doc__, "embedded")
     parser.add_argument("--anchors", type=int, default=3, metavar="N", help="frames to draw on (default: 3)")
-    parser.add_argument("--limit", type=int, metavar="N", help="use the first N videos")
-    options = parser.parse_args(arguments)
-    try:
-        for root in options.roots:
-            measure(root, options)
-    except ValueError as error:
-        print(f"reanchoring.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return measure_all("reanchoring.py", parser.parse_args(arguments), measure)
 
 
 def measure(root: Path, options: argparse.Namespace) -> None:

@@ -24,34 +24,22 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from over_roots import add_report_options, measure_all, options_for
+
 THRESHOLDS = (0.5, 0.65, 0.9)
 FIRST = "as loaded"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the ablation; 2 if a folder or the model cannot be used."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("roots", nargs="+", type=Path, metavar="ROOT", help="data sets in the ReVOS layout")
-    parser.add_argument("--model", default="steerseg-embedded", help="what visa.load takes")
+    parser = options_for(__doc__, "steerseg-embedded")
+    add_report_options(parser)
     parser.add_argument("--soft-prompts", metavar="DIR", help="in place of the model's own")
     parser.add_argument("--beside", metavar="MODEL", action="append", default=[], help="another model's row")
-    parser.add_argument("--split", default="valid", help="meta_expressions_SPLIT_.json (default: valid)")
-    parser.add_argument("--frames", type=int, metavar="N", help="use each video's first N frames")
-    parser.add_argument("--limit", type=int, metavar="N", help="use the first N videos")
     parser.add_argument("--keyframes", type=int, metavar="N", help="in place of the model's number")
     parser.add_argument("--always", action="store_true", help='never answer "not there", in any row')
     parser.add_argument("--only", nargs="+", metavar="ROW", help="rows whose names begin so")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write every report there as JSON")
-    options = parser.parse_args(arguments)
-    try:
-        for root in options.roots:
-            measure(root, options)
-    except ValueError as error:
-        print(f"steerseg.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return measure_all("steerseg.py", parser.parse_args(arguments), measure)
 
 
 def measure(root: Path, options: argparse.Namespace) -> None:

@@ -115,6 +115,20 @@ def test_bad_settings_end_in_one_line(settings, message, tmp_path, capsys):
     assert message in told[0]
 
 
+@pytest.mark.parametrize("recipe", ["train/smoke", "train/embedded", "train/steerseg"])
+@pytest.mark.parametrize("place", ["file", "file/runs/smoke"])
+def test_a_file_where_the_folder_is_to_be_is_bad_usage(recipe, place, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    data = [f"data.folder={tmp_path}"] if recipe == "train/steerseg" else []
+    assert main(["--config", recipe, f"out={tmp_path / place}", *data]) == 2
+    assert f"the output {tmp_path / 'file'} is a file; give a folder" in capsys.readouterr().err
+
+
+def test_a_refused_run_makes_no_folder(tmp_path):
+    assert main(["--config", "train/smoke", f"out={tmp_path / 'run'}", "batch.videos=3"]) == 2
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_export_draws_the_masks_that_training_drew(out):
     settings = read_settings("train/smoke", [f"out={out}", *STEPS])
     record = json.loads((out / "checkpoints" / "step-000004" / "state.json").read_text())

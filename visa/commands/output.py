@@ -20,9 +20,7 @@ def prepare_output(folder: str | Path) -> Path:
     Raises:
         InputError: it has no name, is a file, cannot be made or cannot be written.
     """
-    if not str(folder):  # as from a shell's empty variable: `Path` would take the working folder
-        raise InputError("the output folder's name is empty; give a folder")
-    folder = Path(folder)
+    folder = _named(folder)
     try:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"the output {folder} is a file; give a folder")
@@ -34,6 +32,21 @@ def prepare_output(folder: str | Path) -> Path:
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write to the output folder {folder}: {reason(error)}") from error
     return folder
+
+
+def check_output(folder: str | Path) -> None:
+    """Refuse what cannot become an output folder, and make nothing yet: other things may still be refused.
+
+    Raises:
+        InputError: as `prepare_output`.
+    """
+    folder = _named(folder).absolute()
+    try:
+        # A link that leads nowhere is in the way, too.
+        there = next(place for place in (folder, *folder.parents) if place.is_symlink() or place.exists())
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write to the output folder {folder}: {reason(error)}") from error
+    prepare_output(there)
 
 
 def write_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
@@ -81,3 +94,9 @@ def speak_any_language() -> None:
 def reason(error: BaseException) -> str:
     """Why, in the system's own words, without number and path."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _named(folder: str | Path) -> Path:
+    if not str(folder):  # as from a shell's empty variable: `Path` would take the working folder
+        raise InputError("the output folder's name is empty; give a folder")
+    return Path(folder)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from visa.commands.output import DONE, FAILED, STOPPED, complain, ended_by
+from visa.commands.output import DONE, FAILED, STOPPED, check_output, complain, ended_by
 from visa.errors import DownloadError, InputError
 
 
@@ -55,6 +55,7 @@ def _train(config: str, overrides: Sequence[str]) -> int:
     from visa.training.batches.faults import DataError
     from visa.training.engine.faults import TrainingError
 
+    check_output(settings.out)
     # DeepSpeed tells every step of its own starting.
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     try:

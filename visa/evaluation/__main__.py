@@ -13,7 +13,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from visa.commands.output import DONE, FAILED, complain, ended_by, prepare_output, speak_any_language, warn
+from visa.commands.output import (
+    DONE,
+    FAILED,
+    check_output,
+    complain,
+    ended_by,
+    prepare_output,
+    speak_any_language,
+    warn,
+)
 from visa.errors import InputError
 
 SHOWN_COMPLAINTS = 20
@@ -94,8 +103,7 @@ def _score(options: argparse.Namespace) -> int:
 
     predictions = options.predictions.absolute()
     folder = options.output or predictions.with_name(f"{predictions.name}-scores")
-    if folder.exists():  # else it is made when there is something to write
-        prepare_output(folder)
+    check_output(folder)
     outcome = score_predictions(
         options.predictions,
         options.dataset,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import visa
 from visa.errors import InputError
 from visa.preset_files import PRESETS, check_model, find_preset, is_checkpoint, preset_names
 
@@ -88,3 +89,11 @@ def test_it_is_said_without_pytorch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("model", [5, None, b"embedded", {"reason": {}}])
+def test_what_is_no_name_at_all_is_told_what_one_is(model):
+    with pytest.raises(
+        InputError, match=rf"^a model is named by a str or a Path, .*; got {type(model).__name__}$"
+    ):
+        visa.load(model)

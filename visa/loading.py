@@ -1,6 +1,7 @@
 """`visa.load`: a preset's name, a preset file or a folder becomes a ready Segmenter."""
 
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,10 @@ def load(
         InputError: no such preset or option, or weights that cannot be used. DownloadError: a public part
             cannot be had.
     """
+    if not isinstance(model, str | os.PathLike):
+        raise InputError(
+            f"a model is named by a str or a Path, such as 'embedded' or a folder; got {type(model).__name__}"
+        )
     path, where = _find(model)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     try:

@@ -40,10 +40,10 @@ class PlacedSegmenter:
 
     @classmethod
     def load(cls, name: str) -> PlacedSegmenter:
-        """In place of `visa.load`; knows the models "embedded" and "other"."""
+        """In place of `visa.load`; knows the models "embedded" and "visa-7b"."""
         from visa.errors import InputError
 
-        if name not in ("embedded", "other"):
+        if name not in ("embedded", "visa-7b"):
             raise InputError(f"no model is called {name!r}")
         return cls(name)
 

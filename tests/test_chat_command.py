@@ -145,6 +145,29 @@ def test_a_model_that_does_not_load_is_tried_again(
     assert capsys.readouterr().err.count("error: no network") == 2
 
 
+def test_what_is_no_model_leaves_the_one_that_is_loaded(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = []
+
+    def load(name: str) -> FakeSegmenter:
+        loaded.append(name)
+        return FakeSegmenter()
+
+    monkeypatch.setitem(vars(visa), "load", load)
+    (tmp_path / "mine").mkdir()
+    lines = ["the dog", "/model nonsense", f"/model {tmp_path / 'mine'}", "/model", "the cat"]
+    assert talk(monkeypatch, tmp_path / "out", lines, clip) == 0
+    assert loaded == ["embedded"]
+    captured = capsys.readouterr()
+    said = [line for line in captured.err.splitlines() if "loading" in line or "error" in line]
+    assert said[0] == "loading embedded ..."
+    assert said[1].startswith("error: no model is called 'nonsense'")
+    assert said[2].startswith(f"error: the folder {tmp_path / 'mine'} holds no model")
+    assert len(said) == 3
+    assert "\nembedded (there are " in captured.out
+
+
 def test_help_names_the_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -198,7 +198,7 @@ def test_the_model_is_loaded_once_and_another_takes_over(clip: Path, monkeypatch
 
     def load(name: str) -> PlacedSegmenter:
         loaded.append(name)
-        if name == "unreachable":
+        if name == "owner/unreachable":
             raise DownloadError("no network")
         return PlacedSegmenter.load(name)
 
@@ -209,12 +209,15 @@ def test_the_model_is_loaded_once_and_another_takes_over(clip: Path, monkeypatch
     session.ask("the car")
     session.ask("the dog")
     assert loaded == ["embedded"]
-    session.use("other")
-    assert "other" in session.ask("and it?").answer
-    assert [turn.model for turn in session.turns] == ["embedded", "embedded", "other"]
-    for name, error in (("nonsense", InputError), ("unreachable", DownloadError)):
-        with pytest.raises(error):
-            session.use(name)
-        assert session.model == "other"
-    assert "other" in session.ask("the car").answer
-    assert loaded == ["embedded", "other", "nonsense", "unreachable", "other"]
+    session.use("visa-7b")
+    assert "visa-7b" in session.ask("and it?").answer
+    assert [turn.model for turn in session.turns] == ["embedded", "embedded", "visa-7b"]
+    with pytest.raises(InputError, match="no model is called 'nonsense'"):
+        session.use("nonsense")
+    assert session.model == "visa-7b"
+    assert session.is_loaded
+    with pytest.raises(DownloadError):
+        session.use("owner/unreachable")
+    assert session.model == "visa-7b"
+    assert "visa-7b" in session.ask("the car").answer
+    assert loaded == ["embedded", "visa-7b", "owner/unreachable", "visa-7b"]

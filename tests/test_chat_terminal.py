@@ -208,10 +208,10 @@ class TestPseudoTerminal:
         child.expect("error: there is no frame 9: the clip has 0 to 4")
         child.send("/frame 3\r")
         child.expect(r"shown_00003\.png")
-        child.send("/model other\r")
-        child.expect("the model is other now")
+        child.send("/model visa-7b\r")
+        child.expect("the model is visa-7b now")
         child.send("it\r")
-        child.expect("It is the car behind the car on the right says other")
+        child.expect("It is the car behind the car on the right says visa-7b")
         child.expect("contact_sheet.png")
         child.send(f"/save {tmp_path / 'kept'}\r")
         child.expect(r"conversation\.json")
@@ -224,7 +224,7 @@ class TestPseudoTerminal:
             child.expect(command)
         self.leave(child)
         kept = json.loads((tmp_path / "kept" / "conversation.json").read_text())
-        assert [turn["model"] for turn in kept["turns"]] == ["embedded", "embedded", "other"]
+        assert [turn["model"] for turn in kept["turns"]] == ["embedded", "embedded", "visa-7b"]
         assert (tmp_path / "out/chat/clip/1/shown_00003.png").exists()
 
     def test_a_bad_clip_on_the_command_line_is_said_and_another_can_be_opened(

@@ -27,6 +27,7 @@ from visa.errors import InputError
 from visa.follow_ups import FollowUp, Mention, complete, mention_in
 from visa.mask_relations import lies_to, same_thing
 from visa.mask_track import MaskTrack
+from visa.preset_files import check_model
 from visa.questions import clean_question
 from visa.tracklet import Tracklet
 from visa.video import Video
@@ -120,12 +121,14 @@ class ChatSession:
     def use(self, model: str | Path) -> None:
         """Go on with another model; the conversation stays. If it does not load, the old one is kept.
 
-        The old one's memory is given back first, for two large models may not fit: after a failure it is
-        loaded again with the next question.
+        What is no model at all leaves the old one loaded. Otherwise its memory is given back before the new
+        one is loaded, for two large models may not fit: after a failure then it is loaded again with the
+        next question.
 
         Raises:
             InputError: there is no such model. DownloadError: a public part of it cannot be had.
         """
+        check_model(model)
         before, self.model, self._segmenter = self.model, str(model), None
         try:
             self.load()

@@ -14,6 +14,7 @@ from visa.answer_words import verdict
 from visa.commands.interrupts import postponed_interrupts
 from visa.commands.output import complain, prepare_output, reason, warn, write_json
 from visa.errors import DownloadError, InputError
+from visa.preset_files import check_model
 
 if TYPE_CHECKING:
     from visa.chat_session import ChatSession, Turn
@@ -217,7 +218,9 @@ class Chat:
             self._screen.say(f"{self._session.model} (there are {', '.join(self.model_names())})")
             return
         path = _path(argument)
-        self._load(str(path) if path.exists() else argument)
+        model = str(path) if path.exists() else argument
+        check_model(model)
+        self._load(model)
         self._screen.say(f"the model is {self._session.model} now")
 
     def _load(self, model: str | None = None) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dataset.clip import Clip, Expression, LazyMasks
+from dataset.counting import count_of
 from dataset.errors import DatasetError
 from dataset.reader import Reader
 
@@ -41,7 +42,7 @@ class Findings:
 
     def walked(self) -> str:
         """How much was looked at, in words."""
-        return ", ".join(f"{count} {name}" for name, count in self.counts.items())
+        return ", ".join(count_of(count, name.removesuffix("s")) for name, count in self.counts.items())
 
     def table(self) -> str:
         """A Markdown table: each sort of fault, how often, and the first one."""

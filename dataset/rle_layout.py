@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset.clip import Clip, Expression, FrameFiles
+from dataset.counting import count_of
 from dataset.errors import DatasetError
 from dataset.json_files import (
     dictionary,
@@ -126,7 +127,7 @@ def mask_of_list(encoded: Any, clip: Clip, frame_index: int, where: str) -> NDAr
     """
     num_frames = len(clip.frame_names)
     if not isinstance(encoded, list) or len(encoded) != num_frames:
-        got = f"{len(encoded)} masks" if isinstance(encoded, list) else shortened(encoded)
+        got = count_of(len(encoded), "mask") if isinstance(encoded, list) else shortened(encoded)
         raise DatasetError(
             f"{where}: expected one mask or null for each of {num_frames} frames, got {got}", "broken mask"
         )

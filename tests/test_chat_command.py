@@ -45,7 +45,7 @@ def test_questions_are_answered_with_words_and_a_picture(
     assert talk(monkeypatch, output, ["the dog", "a red bus", "/quit", "never asked"], clip) == 0
     assert segmenter.asked == ["the dog", "a red bus"]
     said = capsys.readouterr().out
-    assert "clip: 3 frame(s) of 96x64" in said
+    assert "clip: 3 frames of 96x64" in said
     assert "Here: the dog." in said
     assert "not found: There is none." in said
     for number in ("0", "1"):
@@ -221,7 +221,7 @@ def test_a_clip_opened_twice_begins_anew_and_overwrites_nothing(
     monkeypatch.chdir(tmp_path)
     assert talk(monkeypatch, tmp_path / "out", lines, clip) == 0
     captured = capsys.readouterr()
-    assert captured.out.count("clip: 3 frame(s)") == 2
+    assert captured.out.count("clip: 3 frames") == 2
     assert "nothing to save yet" in captured.err
     # Nothing has been found since, so there is nothing that "it" could be.
     assert segmenter.asked == ["the dog", "and the one behind it?"]
@@ -295,7 +295,7 @@ def test_paths_as_people_type_them(
     line = shlex.quote(path) if typed.startswith("dropped") else typed.format(path)
     assert talk(monkeypatch, tmp_path / "out", [f"/open {line}", f"/open {clip}"]) == 0
     captured = capsys.readouterr()
-    assert captured.out.count("2 frame(s)") == 2, captured.err
+    assert captured.out.count("2 frames") == 2, captured.err
 
 
 def test_the_frame_is_shown_with_the_answer_on_it(
@@ -320,7 +320,7 @@ def test_control_codes_command_no_terminal(
     clip = write_clip(tmp_path / "clip.mp4", 2).rename(tmp_path / "a\x1b]0;b\u202ec.mp4")
     assert talk(monkeypatch, tmp_path / "out", ["the [bold]dog[/bold] :car:"], clip) == 0
     said = capsys.readouterr().out
-    assert "a\\x1b]0;b\\u202ec: 2 frame(s)" in said
+    assert "a\\x1b]0;b\\u202ec: 2 frames" in said
     assert "\x1b" not in said
     assert "Here: the (bold)dog(/bold) :car:." in said
 

@@ -61,7 +61,7 @@ class TestPiped:
         assert result.stderr.decode().splitlines() == ["loading embedded ..."]
         folders = [Path("out/chat/clip") / str(number) for number in range(3)]
         assert result.stdout.decode().splitlines() == [
-            "clip: 5 frame(s) of 96x64, 25 per second",
+            "clip: 5 frames of 96x64, 25 per second",
             "> the car on the right",
             "It is the car on the right says embedded.",
             str(folders[0] / "contact_sheet.png"),

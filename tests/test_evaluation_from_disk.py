@@ -143,7 +143,7 @@ def broken_files(predictions, clip, expression):
     shades = np.arange(shape[0] * shape[1]).reshape(shape).astype(np.uint8)
     return {
         "missing": (lambda: shutil.rmtree(folder), "no prediction: expected"),
-        "a frame": (first.unlink, f"1 of 3 frames have no mask, the first is {clip.frame_names[0]}.png"),
+        "a frame": (first.unlink, f"no mask for 1 of 3 frames, the first is {clip.frame_names[0]}.png"),
         "no picture": (lambda: first.write_bytes(b"not a png"), "is not a mask: no whole picture"),
         "cut off": (lambda: first.write_bytes(first.read_bytes()[:40]), "is not a mask: no whole picture"),
         "colours": (lambda: Image.fromarray(colours).save(first), "is not a mask: it has colours"),
@@ -197,7 +197,7 @@ def test_a_broken_prediction_is_named_and_the_rest_is_scored(name, fault, tmp_pa
 
     assert run(predictions, name, root, "--allow-missing") == 0
     captured = capsys.readouterr()
-    assert "1 missing or broken predictions count as zero" in captured.out
+    assert "1 missing or broken prediction counted as zero" in captured.out
     assert "INCOMPLETE" not in captured.out
     saved = json.loads((tmp_path / "out-scores" / "scores.json").read_text(encoding="utf-8"))
     zero = saved["expressions"][0]

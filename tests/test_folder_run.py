@@ -319,7 +319,7 @@ def test_a_system_that_gives_answers_one_by_one_is_asked_all_at_once(
         ({"../a.mp4": ["x"]}, "expected the name of a video in"),
         ({"/etc/a.mp4": ["x"]}, "expected the name of a video in"),
         ({"nul\0.mp4": ["x"]}, "expected the name of a video in"),
-        ({"gone.mp4": ["x"], "lost.mp4": ["y"]}, "none of the 2 videos"),
+        ({"gone.mp4": ["x"], "lost.mp4": ["y"]}, "of 2 videos that the questions name none is in"),
     ],
 )
 def test_bad_questions_are_found_first(films, run, tmp_path, capsys, monkeypatch, queries, words) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
+from dataset.counting import count_of
 from visa.answer_words import plain_words
 from visa.lettering import draw_text, font_for, wrap
 from visa.overlay import colour_of, draw_masks
@@ -120,7 +121,7 @@ def _timeline(tracklet: Tracklet) -> Image.Image:
     num_frames, largest = len(areas), areas.max()
     font = font_for("0", 16)
     seen = int((areas > 0).sum())
-    draw_text(draw, (0, 0), f"MASK OVER TIME  ·  in {seen} of {num_frames} frames", font, FAINT)
+    draw_text(draw, (0, 0), f"MASK OVER TIME  ·  in {seen} of {count_of(num_frames, 'frame')}", font, FAINT)
     if largest > 0:
         note = (
             f"largest: {largest:.1%} of the frame" if largest >= 0.001 else "largest: under 0.1% of the frame"

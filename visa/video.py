@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dataset.counting import count_of
 from visa.errors import InputError
 from visa.frame_sources import DEFAULT_FPS, IMAGE_SUFFIXES, ArrayFrames, FrameSource, ImageFrames, VideoFile
 from visa.video_signatures import looks_like_video
@@ -134,14 +135,14 @@ class Video:
 
     def __repr__(self) -> str:
         size = f"{self.width}x{self.height}"
-        return f"Video({self.name!r}, {self.num_frames} frames of {size}, {self.fps:.4g} fps)"
+        return f"Video({self.name!r}, {count_of(self.num_frames, 'frame')} of {size}, {self.fps:.4g} fps)"
 
     def _frame(self, index: int) -> np.ndarray:
         number = int(index)
         if number < 0:
             number += self.num_frames
         if not 0 <= number < self.num_frames:
-            raise IndexError(f"frame {index} of a clip of {self.num_frames} frames")
+            raise IndexError(f"frame {index} of a clip of {count_of(self.num_frames, 'frame')}")
         if number not in self._cache:
             run = min(BACKWARD_RUN, max(1, self._cache_frames // 2)) if number < self._last_read else 1
             start = max(0, number - run + 1)

@@ -16,6 +16,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from dataset.counting import count_of
 from visa.errors import InputError
 
 # Containers that store a presentation time for every packet. In the others (AVI, MPEG, raw streams, GIF) they
@@ -204,9 +205,9 @@ def index_video(path: Path) -> VideoIndex:
     if num_frames < num_expected:
         warnings = (f"truncated: {num_frames} of {num_expected} frames decoded",)
     elif num_frames < least_by_duration:
-        warnings = (f"truncated: {num_frames} frames decoded of more than {least_by_duration}",)
+        warnings = (f"truncated: {count_of(num_frames, 'frame')} decoded of more than {least_by_duration}",)
     elif packets.broken:
-        warnings = (f"damaged: {num_frames} frames decoded, the rest of the file cannot be read",)
+        warnings = (f"damaged: {count_of(num_frames, 'frame')} decoded, the rest of the file cannot be read",)
     return VideoIndex(
         num_frames=num_frames,
         height=height,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from dataset.counting import count_of
 from dataset.synthetic.assets import SPLITS
 from dataset.synthetic.library import PUBLIC_FILES, open_library, render_models
 from dataset.synthetic.writer import (
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.command == "render":
         count = render_models(options.package, options.out, options.processes)
-        print(f"wrote {count} sprites to {options.out}")
+        print(f"wrote {count_of(count, 'sprite')} to {options.out}")
         return 0
     try:
         width, height = (int(part) for part in options.size.split("x"))
@@ -66,7 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     count = sum(len(video["expressions"]) for video in meta["videos"].values())
-    print(f"wrote {len(meta['videos'])} videos with {count} questions to {options.out}")
+    print(
+        f"wrote {count_of(len(meta['videos']), 'video')} with {count_of(count, 'question')} to {options.out}"
+    )
     return 0
 
 

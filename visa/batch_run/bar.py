@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from dataset.counting import count_of
 from visa.batch_run.ranks import Rank
 from visa.batch_run.task import Ask, VideoTask
 from visa.commands.output import complain, warn
@@ -108,7 +109,7 @@ class RunBar:
         seconds = max(1e-6, time.monotonic() - self._started)
         counts = (
             f"{self._who}video {min(self._videos_done + 1, self._num_videos)}/{self._num_videos}, "
-            f"{self._questions_done}/{self._num_questions} questions, "
+            f"{self._questions_done}/{count_of(self._num_questions, 'question')}, "
             f"{self._frames_done / seconds:.1f} frames/s"
         )
         self._tqdm.set_postfix_str(f"{counts}, {self._name} {self._stage}".rstrip(), refresh=False)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dataset.counting import count_of
 from visa.batch_run.bar import RunBar
 from visa.batch_run.locks import BUSY, HELD, lock
 from visa.batch_run.manifest import Manifest, entry_of
@@ -252,8 +253,8 @@ class _Asking:
             self._manifest.failed[ask.key] = {"question": ask.text, "error": f"not tried after: {last}"}
         if waiting:
             self._bar.complain(
-                f"{self._task.source}: {len(waiting)} more question(s) not tried, as {MAX_SAME_FAILURES} "
-                "in a row failed in the same way"
+                f"{self._task.source}: {count_of(len(waiting), 'more question')} not tried, "
+                f"as {MAX_SAME_FAILURES} in a row failed in the same way"
             )
 
     def _ask(self, asks: list[Ask]) -> tuple[int, Exception | None]:

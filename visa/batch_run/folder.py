@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dataset.counting import count_of
 from visa.batch_run.task import Ask, VideoTask
 from visa.errors import InputError
 from visa.frame_sources import IMAGE_SUFFIXES, natural_key
@@ -55,7 +56,7 @@ def folder_tasks(
         asked = _named(folder, queries, found)
         if not any(path.exists() for path in asked):
             raise InputError(
-                f"none of the {len(asked)} videos that the questions name is in {folder}: "
+                f"of {count_of(len(asked), 'video')} that the questions name none is in {folder}: "
                 f"{', '.join(spoken(path) for path in list(asked)[:3])}"
             )
     else:
@@ -65,7 +66,7 @@ def folder_tasks(
         if others:
             names = ", ".join(spoken(path.name) for path in others[:5])
             warnings.append(
-                f"{len(others)} entries of {folder} are not videos and are left out: {names}"
+                f"left out as no videos: {count_of(len(others), 'entry', 'entries')} of {folder}: {names}"
                 + (", ..." if len(others) > 5 else "")
             )
     names = _output_names(list(asked))

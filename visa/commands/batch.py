@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dataset.counting import count_of
 from visa.batch_run.engine import BatchRun, OutputError
 from visa.batch_run.summary import SUMMARY_NAME, Outcome, print_table, write_summary
 from visa.commands.output import BAD_USAGE, DONE, FAILED, INTERRUPTED, complain, reason
@@ -58,7 +59,7 @@ def _sum_up(
     except OSError as error:
         complain(f"cannot write {run.output / SUMMARY_NAME}: {reason(error)}")
         return code or FAILED, None
-    counts = f"{outcome.num_answered} of {outcome.num_questions} questions answered"
+    counts = f"{outcome.num_answered} of {count_of(outcome.num_questions, 'question')} answered"
     who = f"rank {run.rank.index} of {run.rank.count}"
     if outcome.speaks:
         tell(outcome)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dataset.counting import count_of
 from visa.answer_words import verdict
 from visa.commands.interrupts import postponed_interrupts
 from visa.commands.output import complain, prepare_output, reason, warn, write_json
@@ -140,7 +141,9 @@ class Chat:
         self._last_folder, self._num_warnings = None, 0
         video = self._session.video
         size = f"{video.width}x{video.height}"
-        self._screen.say(f"{video.name}: {video.num_frames} frame(s) of {size}, {video.fps:.4g} per second")
+        self._screen.say(
+            f"{video.name}: {count_of(video.num_frames, 'frame')} of {size}, {video.fps:.4g} per second"
+        )
         self._pass_on_warnings()
 
     def _ask(self, question: str) -> None:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dataset.counting import count_of
 from visa.commands.output import (
     DONE,
     FAILED,
@@ -166,7 +167,8 @@ def _submit(options: argparse.Namespace) -> int:
         complain(error)
         return FAILED
     size = options.submission.stat().st_size / 2**20
-    print(f"{options.submission}: {number} masks of {len(reader)} videos, {size:.1f} MiB, layout checked")
+    packed = f"{count_of(number, 'mask')} of {count_of(len(reader), 'video')}"
+    print(f"{options.submission}: {packed}, {size:.1f} MiB, layout checked")
     return DONE
 
 

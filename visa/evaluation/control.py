@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from dataset.counting import count_of
 from dataset.revos import Expression, RevosVideo
 
 
@@ -39,7 +40,7 @@ def another_clips_question(videos: Sequence[RevosVideo]) -> Callable[[RevosVideo
                 return offered[place % len(offered)].text
         raise ValueError(
             f"no other clip can lend {video.name!r} a {expression.kind} question: "
-            f"expected one that shares none of its questions among {len(videos)} clips"
+            f"expected one that shares none of its questions among {count_of(len(videos), 'clip')}"
         )
 
     return ask

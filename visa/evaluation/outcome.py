@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dataset.counting import count_of
 from visa.evaluation.protocols import Protocol
 from visa.evaluation.scored import Line, Scored
 
@@ -65,7 +66,7 @@ class Outcome:
             for line in lines
         ]
         num_scored = sum(bool(row.values) for row in self.rows)
-        title = f"{self.predictions} on {self.data}: {num_scored} of {len(self.rows)} expressions"
+        title = f"{self.predictions} on {self.data}: {num_scored} of {count_of(len(self.rows), 'expression')}"
         title += f" in {self.seconds:.1f} s"
         return "\n".join([title, "", markdown(("", "expressions", *columns), cells), *self._remarks()])
 
@@ -73,12 +74,14 @@ class Outcome:
         remarks = [self.protocol.note] if self.protocol.note else []
         zeros = sum(row.fault is not None and bool(row.values) for row in self.rows)
         if zeros:
-            remarks.append(f"{zeros} missing or broken predictions count as zero (--allow-missing)")
+            number = count_of(zeros, "missing or broken prediction")
+            remarks.append(f"{number} counted as zero (--allow-missing)")
         unscored = sum(not row.values for row in self.rows)
         if unscored or self.faults:
+            unread = count_of(len(self.faults), "clip or expression", "clips or expressions")
             remarks.append(
-                f"INCOMPLETE: {unscored} expressions have no score and {len(self.faults)} clips or "
-                f"expressions of the data set cannot be read: these means leave them out"
+                f"INCOMPLETE: {count_of(unscored, 'expression')} without a score, and {unread} of the data "
+                "set that cannot be read: these means leave them out"
             )
         return ["", *remarks] if remarks else []
 

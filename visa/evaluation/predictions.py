@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dataset.clip import Clip, Expression
+from dataset.counting import count_of
 from dataset.errors import DatasetError
 from dataset.masks import decode_rle
 from visa.errors import InputError
@@ -70,7 +71,7 @@ class Predictions:
         lacking = [name for name in clip.frame_names if name not in files]
         if lacking:
             raise PredictionError(
-                f"{place}: {len(lacking)} of {len(clip.frame_names)} frames have no mask, "
+                f"{place}: no mask for {len(lacking)} of {count_of(len(clip.frame_names), 'frame')}, "
                 f"the first is {lacking[0]}.png"
             )
         return PredictedMasks(clip, tuple(files[name] for name in clip.frame_names), None)

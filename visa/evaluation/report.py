@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dataset.counting import count_of
 from visa.evaluation.score import ExpressionScore
 
 KINDS = ("referring", "reasoning", "absent")
@@ -105,7 +106,9 @@ class Report:
 
     def table(self) -> str:
         """A table to read, in percent; "–" where a score has no meaning."""
-        title = f"{self.system} on {self.data}: {len(self.scores)} questions in {self.seconds:.0f} s"
+        title = (
+            f"{self.system} on {self.data}: {count_of(len(self.scores), 'question')} in {self.seconds:.0f} s"
+        )
         if self.overall is not None:
             title += f", overall J&F {100 * self.overall:.1f}"
         return title + "\n" + format_table([*self.kinds(), *self.aspects()])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset.counting import count_of
 from dataset.revos import Expression, Revos, RevosVideo
 from visa.evaluation.clip import open_clip
 from visa.evaluation.report import Report
@@ -81,7 +82,7 @@ def evaluate(
         if chosen:
             scores += _score_video(system, video, chosen, annotations, num_frames, ask)
     if not scores:
-        raise ValueError(f"{data.meta_path}: no question is left to ask among {len(data)} videos")
+        raise ValueError(f"{data.meta_path}: no question is left to ask among {count_of(len(data), 'video')}")
     return Report(name, Path(root).name, tuple(scores), time.perf_counter() - start)
 
 

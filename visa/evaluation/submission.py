@@ -18,6 +18,7 @@ import numpy as np
 
 from dataset import registry
 from dataset.clip import Clip, Expression
+from dataset.counting import count_of
 from dataset.reader import Reader
 from visa.errors import InputError
 from visa.evaluation.predictions import Predictions
@@ -74,7 +75,7 @@ def write_submission(
         if faults:
             more = f" and {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
             raise InputError(
-                f"no archive written, {len(faults)} faults: {'; '.join(faults[:MAX_NAMED])}{more}"
+                f"no archive written, {count_of(len(faults), 'fault')}: {'; '.join(faults[:MAX_NAMED])}{more}"
             )
         if faults := check_submission(partial, name, reader):
             raise InputError(f"no archive written: {faults[0]}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dataset.counting import count_of
 from visa.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,15 +73,16 @@ class Limits:
         Raises:
             InputError: it is too long, or its frames are too large for their number.
         """
-        seconds = len(video) / video.fps
+        seconds, frames = len(video) / video.fps, count_of(len(video), "frame")
         if len(video) > self.frames or seconds > self.seconds:
             raise InputError(
-                f"{name} has {len(video)} frames, {seconds:.1f} s; this page takes at most {self.frames} "
-                f"frames and {self.seconds:g} s: cut it, or run inference.py, which has no limit"
+                f"{name} has {frames}, {seconds:.1f} s; this page takes at most "
+                f"{count_of(self.frames, 'frame')} and {self.seconds:g} s: cut it, or run inference.py, "
+                "which has no limit"
             )
         pixels = len(video) * video.height * video.width / 1e6
         if pixels > self.megapixels:
             raise InputError(
-                f"{name} has {len(video)} frames of {video.width}×{video.height}, {pixels:.0f} megapixels "
+                f"{name} has {frames} of {video.width}×{video.height}, {pixels:.0f} megapixels "
                 f"in all; this page takes at most {self.megapixels}: shrink or cut it"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from dataset.counting import count_of
 from visa.answer_words import plain_words
 from visa.tracklet import OVERLAY_NAME, RESULT_NAME
 from visa.web.desk import ANSWERS, CLIPS, MASKS_NAME, PREVIEW_NAME, TARGET_NAME, Clip, Shown
@@ -48,8 +49,8 @@ def message(words: object, *, is_wrong: bool = True) -> str:
 def show_clip(clip: Clip) -> str:
     """What was uploaded: a picture of its middle, its measures and what is wrong with it."""
     measures = (
-        f"{clip.num_frames} frames · {clip.num_frames / clip.fps:.1f} s · {clip.width}×{clip.height} · "
-        f"{clip.fps:.4g} frames/s"
+        f"{count_of(clip.num_frames, 'frame')} · {clip.num_frames / clip.fps:.1f} s · "
+        f"{clip.width}×{clip.height} · {clip.fps:.4g} frames/s"
     )
     warnings = "".join(message(line, is_wrong=False) for line in clip.warnings)
     return (

@@ -7,6 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from dataset.counting import count_of
+
 WIDTH, HEIGHT = 1000.0, 98.0
 _TOP, _BOTTOM = 18.0, 58.0
 _TICKS = _BOTTOM + 11
@@ -65,7 +67,9 @@ def describe(areas: np.ndarray, looked_at: Sequence[int] = (), target: int | Non
     """The same in words, for those who hear the page."""
     runs = presence(areas)
     here = ", ".join(f"{start}" if start == stop else f"{start} to {stop}" for start, stop in runs)
-    words = [f"in {int((areas > 0).sum())} of {len(areas)} frames" + (f": {here}" if here else "")]
+    words = [
+        f"in {int((areas > 0).sum())} of {count_of(len(areas), 'frame')}" + (f": {here}" if here else "")
+    ]
     if looked_at:
         words.append("looked at " + ", ".join(map(str, looked_at)))
     if target is not None:

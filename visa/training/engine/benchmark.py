@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from dataset.clip import Clip
+from dataset.counting import count_of
 from dataset.reader import Reader
 from dataset.registry import open_dataset
 from visa.carried_masks import Carrying
@@ -91,7 +92,10 @@ def validate_on_benchmark(start: Start, wanted: BenchmarkSettings, ranks: Ranks)
     rows = [row for share in ranks.gathered(rows) for row in share]
     faults = [row.fault for row in rows if row.fault]
     if ranks.is_first and faults:
-        print(f"visa: {len(faults)} of {len(rows)} questions were not scored: {faults[0]}", flush=True)
+        print(
+            f"visa: not scored were {len(faults)} of {count_of(len(rows), 'question')}: {faults[0]}",
+            flush=True,
+        )
     line = _telling(protocol.summary(rows))
     if line is None:
         first = faults[0] if faults else "there is no question about anything visible"

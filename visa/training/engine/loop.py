@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dataset.counting import count_of
 from visa.training.engine.activations import kept_memory
 from visa.training.engine.batch import BatchReader
 from visa.training.engine.checkpoints import Checkpoints, Progress
@@ -170,8 +171,9 @@ class Trainer:
             result = self.driver.forward(batch)
         self.flops_per_position = counted.flops / result.num_positions
         flops = counted.flops / 1e12
+        samples = count_of(len(batch.names), "sample")
         self.report.say(
-            f"the first micro-batch ({len(batch.names)} samples, {result.num_positions} positions) keeps "
+            f"the first micro-batch ({samples}, {result.num_positions} positions) keeps "
             f"{kept.num_bytes / 1e6:,.1f} MB of activations and takes {flops:.3g} TFLOP forward and backward"
         )
         return result

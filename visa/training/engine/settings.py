@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from dataset.counting import count_of
 from visa.errors import InputError
 from visa.training.engine.fields import build_settings
 from visa.training.recipe import changed_recipe
@@ -219,8 +220,9 @@ class RunSettings:
         share = ranks * self.batch.videos
         if self.batch.total % share:
             raise InputError(
-                f"{total}={self.batch.total} cannot be dealt out to {ranks} ranks in micro-batches of "
-                f"{self.batch.videos}: set {total} to a multiple of {share}, or {size} to a divisor"
+                f"{total}={self.batch.total} cannot be dealt out to {count_of(ranks, 'rank')} in "
+                f"micro-batches of {self.batch.videos}: set {total} to a multiple of {share}, or {size} to "
+                "a divisor"
             )
         return self.batch.total // share
 

@@ -74,6 +74,20 @@ def test_whatever_a_question_holds_the_scores_are_written(revos, tmp_path, capsy
     assert len(list((tmp_path / "out-scores" / "gallery").glob("*.png"))) == 4
 
 
+@pytest.mark.parametrize("more", [[], ["--allow-missing"]])
+def test_a_folder_without_a_prediction_is_bad_usage_and_nothing_is_written(revos, tmp_path, capsys, more):
+    (tmp_path / "out" / "of another set").mkdir(parents=True)
+    assert run(tmp_path / "out", "revos", revos, *more) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    place = tmp_path / "out" / open_dataset("revos", revos)[0].name / "0"
+    assert (
+        line == f"error: found no prediction for revos valid in {tmp_path / 'out'}: expected such as {place}"
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"revos", "out"}
+
+
 def test_an_output_that_cannot_be_written_is_told_before_the_work(revos, tmp_path, capsys, monkeypatch):
     from visa.evaluation import from_disk
 

@@ -52,8 +52,8 @@ def score_predictions(
         The scores of all expressions; those that could not be scored say why.
 
     Raises:
-        ValueError: There is no such folder or data set, its descriptions cannot be read at all, or the
-            split's masks are not public.
+        ValueError: There is no such folder or data set, its descriptions cannot be read at all, the
+            split's masks are not public, or the folder holds no prediction for it.
     """
     predictions = Path(predictions)
     if not predictions.is_dir():
@@ -70,7 +70,14 @@ def score_predictions(
         reasons = f": {reader.skipped[0]}" if reader.skipped else ""
         raise InputError(f"{root}: {name} {reader.split} has no clip that can be read{reasons}")
     refuse_talk(name, reader)
-    job = (reader, Predictions(predictions), protocol, allow_missing)
+    found = Predictions(predictions)
+    if not any(map(found.has_any, reader)):
+        clip = next((clip for clip in reader if clip.expressions), reader[0])
+        place = predictions / clip.name / next((item.id for item in clip.expressions), "")
+        raise InputError(
+            f"found no prediction for {name} {reader.split} in {predictions}: expected such as {place}"
+        )
+    job = (reader, found, protocol, allow_missing)
     rows = _score_all(job, processes or num_cores(), progress)
     return Outcome(
         data=f"{name} {reader.split}",

@@ -49,6 +49,10 @@ class Predictions:
 
     root: Path
 
+    def has_any(self, clip: Clip) -> bool:
+        """Whether there is a prediction, whole or broken, for one of the clip's expressions."""
+        return any(place.exists() for item in clip.expressions for place in self._places(clip, item))
+
     def find(self, clip: Clip, expression: Expression) -> PredictedMasks:
         """What was predicted for one expression; all of its frames are there, though not yet read.
 

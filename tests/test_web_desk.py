@@ -42,11 +42,19 @@ def clip(tmp_path: Path) -> Path:
 
 def test_an_answer_is_written_for_its_visitor(visitors: Visitors, visitor: Visitor, clip: Path) -> None:
     desk = Desk(HalfSegmenter())
-    stages: list[str] = []
+    told: list[tuple[str, int, int]] = []
     opened = desk.open(visitor, clip, "my cats.mp4")
     assert (opened.name, opened.num_frames, opened.width) == ("my cats.mp4", 8, 96)
-    shown = desk.ask(visitor, opened.key, " the   left ", lambda stage, *_: stages.append(stage))
-    assert stages == ["sample", "reason", "segment", "propagate", "save"]
+    shown = desk.ask(visitor, opened.key, " the   left ", lambda *report: told.append(report))
+    assert list(dict.fromkeys(stage for stage, *_ in told)) == [
+        "sample",
+        "reason",
+        "segment",
+        "propagate",
+        "save",
+    ]
+    saving = [report for report in told if report[0] == "save"]
+    assert saving == [("save", done, 16) for done in range(17)], "8 masks and 8 frames"
     assert (shown.question, shown.found, shown.target, shown.looked_at) == ("the left", True, 4, (0, 4, 7))
     np.testing.assert_allclose(shown.areas, [0, 0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
     folder = visitor.find(ANSWERS, shown.key)
@@ -100,6 +108,20 @@ def test_broken_clips_are_told_by_their_owners_name(visitor: Visitor, clip: Path
     with pytest.raises(InputError, match="is not here any more"):
         desk.open(visitor, tmp_path / "gone", "gone.mp4")
     assert list((visitor.folder / CLIPS).iterdir()) == [], "nothing stays of what was refused"
+
+
+def test_whoever_leaves_while_pictures_are_written_leaves_nothing_behind(
+    visitor: Visitor, clip: Path
+) -> None:
+    desk = Desk(HalfSegmenter())
+
+    def leave(stage: str, done: int, total: int) -> None:
+        if stage == "save" and done > 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        desk.ask(visitor, desk.open(visitor, clip, "a.mp4").key, "one", leave)
+    assert list((visitor.folder / ANSWERS).iterdir()) == []
 
 
 def test_closing_stops_the_answer_in_work(visitor: Visitor, clip: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -131,12 +131,17 @@ class Tracklet:
     def _words(self) -> tuple:
         return self.question, self.answer, self.found, self.score, self.target_frame, self.frame_names
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Path:
         """Write the result to a folder, made if need be.
 
         It holds `<frame name>.png` for every frame (mode L, 0 or 255), `overlay.mp4` (H.264, plays in a
         browser), `contact_sheet.png` and `result.json` (see `as_json`). `result.json` comes last: a folder
         without it is not finished. Masks of an earlier result in that folder do not stay behind.
+
+        Args:
+            folder: where.
+            progress: called as progress(done, total) before each mask and each frame of the video is written,
+                and at the end.
 
         Returns:
             The folder.
@@ -153,15 +158,19 @@ class Tracklet:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         _remove_result(folder)
-        for name, mask in zip(self.frame_names, self.union, strict=True):
+        tell, length = progress or (lambda done, total: None), len(self.frame_names)
+        for index, (name, mask) in enumerate(zip(self.frame_names, self.union, strict=True)):
+            tell(index, 2 * length)
             Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{name}.png")
-        write_video(folder / OVERLAY_NAME, self._drawn_frames(), self.video.fps)
+        drawn = self._drawn_frames(lambda index: tell(length + index, 2 * length))
+        write_video(folder / OVERLAY_NAME, drawn, self.video.fps)
         draw_contact_sheet(self).save(folder / CONTACT_SHEET_NAME)
         partial = folder / f".{RESULT_NAME}.part"
         with partial.open("w", encoding="utf-8") as file:
             json.dump(self.as_json(), file, ensure_ascii=False, indent=1, allow_nan=False)
             file.write("\n")
         partial.replace(folder / RESULT_NAME)
+        tell(2 * length, 2 * length)
         return folder
 
     def as_json(self) -> dict[str, Any]:
@@ -188,10 +197,11 @@ class Tracklet:
             "objects": [track.as_json() for track in objects],
         }
 
-    def _drawn_frames(self) -> Iterator[np.ndarray]:
+    def _drawn_frames(self, tell: Callable[[int], None]) -> Iterator[np.ndarray]:
         from visa.overlay import draw_masks
 
         for index in range(self.video.num_frames):
+            tell(index)
             yield draw_masks(self.video[index], self.masks_at(index))
 
 

@@ -11,6 +11,7 @@ import threading
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ TARGET_NAME, MASKS_NAME, PREVIEW_NAME = "target.jpg", "masks.zip", "preview.jpg"
 # The segmenter keeps what it needs of a clip; this only spares decoding.
 CACHE_BYTES = 64 * 2**20
 MAX_NAME = 80
+# Called as progress(stage, done, total): the segmenter's stages, then "save".
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ class Desk:
         visitor: Visitor,
         clip_key: str | None,
         question: str,
-        progress: Callable[[str, int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> Shown:
         """Answer a question about one of the visitor's clips.
 
@@ -178,8 +181,7 @@ class Desk:
 
             try:
                 tracklet = self._segmenter.segment(video, question, sampler=recorded, progress=report)
-                report("save", 0, 1)
-                return self._save(visitor, tracklet, recorded)
+                return self._save(visitor, tracklet, recorded, report)
             except BaseException:
                 self._open = None  # its decoder may be in the middle of something
                 raise
@@ -197,9 +199,13 @@ class Desk:
         return self._open[1]
 
     @staticmethod
-    def _save(visitor: Visitor, tracklet: Tracklet, recorded: RecordedSampler) -> Shown:
+    def _save(visitor: Visitor, tracklet: Tracklet, recorded: RecordedSampler, report: Progress) -> Shown:
         folder = visitor.new_folder(ANSWERS, MAX_ANSWERS)
-        tracklet.save(folder)
+        try:
+            tracklet.save(folder, progress=partial(report, "save"))
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         with zipfile.ZipFile(folder / MASKS_NAME, "w") as masks:  # PNGs are packed already
             for name in (*(f"{frame}.png" for frame in tracklet.frame_names), RESULT_NAME, OVERLAY_NAME):
                 masks.write(folder / name, f"{tracklet.video.name}/{name}")

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.sam import SamSegmenter
 from model.sam2 import Sam2Network, Sam2Segmenter, Sam2Tracker
 from model.segmentation import FrameFeatures
 from visa.propagation import ClipPropagator, Follower, Track
@@ -51,6 +52,10 @@ class Sam2FrameEncoder:
     def __call__(self, frame: np.ndarray) -> Sam2Frame:
         """uint8 [H, W, 3] RGB -> Sam2Frame on the network's device."""
         return Sam2Frame(Sam2Segmenter(self.network).encode(np.ascontiguousarray(frame)[None]))
+
+    def serves(self, sam: SamSegmenter | Sam2Segmenter) -> bool:
+        """Whether ``Sam2Frame.features`` are what this segmenter would make of the frame."""
+        return isinstance(sam, Sam2Segmenter) and sam.network is self.network
 
 
 class Sam2Propagator(ClipPropagator):

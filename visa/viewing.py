@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from model.sam.segmenter import FrameFeatures, SamSegmenter
 from visa.propagation import ClipPropagator
+from visa.sam2_propagation import Sam2FrameEncoder
 from visa.video import Video
 
 Key = TypeVar("Key", bound=Hashable)
@@ -52,6 +53,8 @@ class Viewing:
         self.video, self._tower, self._sam = video, tower, sam
         self.limits = limits or ViewingLimits()
         self.tracker_features = None if propagator is None else propagator.features(video)
+        encoder = getattr(self.tracker_features, "encoder", None)
+        self._tracks_on_sam = isinstance(encoder, Sam2FrameEncoder) and encoder.serves(sam)
         self._cells: OrderedDict[int, object] = OrderedDict()
         self._sam_features: OrderedDict[int, FrameFeatures] = OrderedDict()
         self._readings: OrderedDict[Hashable, object] = OrderedDict()
@@ -66,7 +69,9 @@ class Viewing:
         ]
 
     def sam_features(self, index: int) -> FrameFeatures:
-        """SAM's features of the frame ``index``."""
+        """SAM's features of the frame ``index``; the tracker's own, where it follows on the same SAM 2."""
+        if self._tracks_on_sam:
+            return self.tracker_features[index].features
         return _remember(
             self._sam_features,
             self.limits.sam_frames,

@@ -69,6 +69,7 @@ class ColourBackbone:
     blind: dict = field(default_factory=dict)
     width: int = 8
     family: str = "colours"
+    weights_mark: str | None = None
     packed: list = field(default_factory=list)
     forwards: list = field(default_factory=list)
     said: list = field(default_factory=list)

@@ -53,6 +53,9 @@ def test_the_file_holds_the_vectors_and_whose_they_are(tmp_path: Path) -> None:
     read = SoftPrompt.load(path, backbone="owner/model", width=24, stream="video")
     assert torch.equal(read(), made().bfloat16().float())
     assert (read.place, read.backbone, read.stream) == (SoftPlace(8, "before_text"), "owner/model", "video")
+    assert read.weights is None
+    SoftPrompt(made(), "owner/model", "video", weights="abc").save(path)
+    assert SoftPrompt.load(path, backbone="owner/model", width=24, stream="video").weights == "abc"
     made.save(path, torch.float32)
     assert torch.equal(SoftPrompt.load(path, backbone="owner/model", width=24, stream="video")(), made())
 

@@ -197,10 +197,12 @@ def test_a_run_on_scenes_goes_on_where_it_was_broken_off(tmp_path: Path) -> None
             [*SMALL, f"out={tmp_path / out}", f"data.folder={scenes}", f"data.held_out={scenes}",
              "streams=[frame]", "schedule.name=constant", f"schedule.steps={steps}", "frame.max_tokens=24"],
         )  # fmt: skip
-        train_steering(settings, "cpu", lambda *_: EmbeddedBackbone(tiny_mllm()))
-        return SoftPrompt.load(
+        train_steering(settings, "cpu", lambda *_: EmbeddedBackbone(tiny_mllm(), "this glue"))
+        prompt = SoftPrompt.load(
             tmp_path / out / "frame.safetensors", backbone="embedded", width=32, stream="frame"
-        )()
+        )
+        assert prompt.weights == "this glue"
+        return prompt()
 
     at_once = run("a", 3)
     newest = tmp_path / "a" / "frame" / "checkpoints" / "step-000003"

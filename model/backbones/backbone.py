@@ -79,11 +79,14 @@ class Backbone(Protocol):
 
     family: of which kind it is, such as "qwen2_5_vl". width: D, of the language model's states.
     num_layers: of the language model. language_model: its decoder stack (``layers[i].self_attn``).
+    weights_mark: tells its weights from another training's of the same family; None: its weights are somebody
+        else's and stay as they were published.
     """
 
     family: str
     width: int
     num_layers: int
+    weights_mark: str | None
 
     @property
     def language_model(self) -> nn.Module: ...

@@ -25,12 +25,13 @@ class EmbeddedBackbone:
 
     Args:
         mllm: in evaluation mode.
+        weights_mark: of the glue it was loaded with.
     """
 
     family = "embedded"
 
-    def __init__(self, mllm: MLLM):
-        self.mllm = mllm
+    def __init__(self, mllm: MLLM, weights_mark: str | None = None):
+        self.mllm, self.weights_mark = mllm, weights_mark
 
     @property
     def width(self) -> int:

@@ -66,6 +66,7 @@ class TransformersBackbone(nn.Module):
 
     wording: ClassVar[Wording] = Wording()
     pixels: ClassVar[PixelSettings] = PixelSettings()
+    weights_mark: ClassVar[None] = None
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
 """Soft prompts: learnt vectors in place of words, all that is trained when a frozen model is steered.
 
 A prompt belongs to one backbone, one width and one stream (frames read alone, or a clip read as a whole); its
-file says which, and a prompt made for another is refused. SteerSeg, arXiv 2605.14908.
+file says which, and a prompt made for another is refused. It may also say, by a mark, which weights it was
+trained on; whoever loads prompt and backbone compares. SteerSeg, arXiv 2605.14908.
 """
 
 from __future__ import annotations
@@ -49,16 +50,22 @@ class SoftPrompt(nn.Module):
         backbone: whose embedding space they live in.
         stream: ``frame`` or ``video``.
         position: see `SoftPlace`.
+        weights: the mark of the backbone's weights that it was trained on; None: nobody knows.
     """
 
     def __init__(
-        self, vectors: torch.Tensor, backbone: str, stream: Stream, position: Position = "before_vision"
+        self,
+        vectors: torch.Tensor,
+        backbone: str,
+        stream: Stream,
+        position: Position = "before_vision",
+        weights: str | None = None,
     ):
         super().__init__()
         if stream not in STREAMS:
             raise ValueError(f"a soft prompt's stream is {' or '.join(STREAMS)}, not {stream!r}")
         self.place = SoftPlace(len(vectors), position)
-        self.backbone, self.stream = backbone, stream
+        self.backbone, self.stream, self.weights = backbone, stream, weights
         self.vectors = nn.Parameter(vectors.detach().float().clone())
 
     @property
@@ -78,6 +85,7 @@ class SoftPrompt(nn.Module):
         backbone: str,
         stream: Stream,
         *,
+        weights: str | None = None,
         generator: torch.Generator | None = None,
     ) -> SoftPrompt:
         """A prompt that starts as words drawn at random, each brought to the table's usual length.
@@ -94,7 +102,7 @@ class SoftPrompt(nn.Module):
         words = table.detach()[drawn.to(table.device)].float()
         lengths = words.norm(dim=1, keepdim=True).clamp(min=1e-6)
         usual = table.detach().float().norm(dim=1).median()
-        return cls(words / lengths * usual, backbone, stream, place.position)
+        return cls(words / lengths * usual, backbone, stream, place.position, weights)
 
     def save(self, path: Path, dtype: torch.dtype = torch.bfloat16) -> None:
         """Write one small safetensors file, whole or not at all.
@@ -103,7 +111,6 @@ class SoftPrompt(nn.Module):
             dtype: bfloat16, as the backbones compute; 64 vectors of 3584 then take 459 kB.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
         belongs = {
             "backbone": self.backbone,
             "width": str(self.width),
@@ -111,8 +118,9 @@ class SoftPrompt(nn.Module):
             "n": str(self.place.n),
             "position": self.place.position,
         }
-        save_file({TENSOR_NAME: self.vectors.detach().to("cpu", dtype).contiguous()}, partial, belongs)
-        partial.replace(path)
+        if self.weights is not None:
+            belongs["weights"] = self.weights
+        _write(path, self.vectors.detach().to("cpu", dtype).contiguous(), belongs)
 
     @classmethod
     def load(cls, path: Path, *, backbone: str, width: int, stream: Stream) -> SoftPrompt:
@@ -121,14 +129,7 @@ class SoftPrompt(nn.Module):
         Raises:
             ValueError: there is no such file, it holds no soft prompt, or one for something else.
         """
-        try:
-            with safe_open(path, "pt") as file:
-                belongs = file.metadata() or {}
-                vectors = file.get_tensor(TENSOR_NAME) if TENSOR_NAME in set(file.keys()) else None
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"{path} cannot be read as a soft prompt: {error}") from error
-        if vectors is None or vectors.ndim != 2 or "backbone" not in belongs:
-            raise ValueError(f"{path} holds no soft prompt")
+        vectors, belongs = _read(path)
         wanted = {"backbone": backbone, "width": str(width), "stream": stream, "n": str(len(vectors))}
         wanted["position"] = belongs.get("position") if belongs.get("position") in POSITIONS else POSITIONS[0]
         for name, value in wanted.items():
@@ -139,4 +140,38 @@ class SoftPrompt(nn.Module):
                 )
         if vectors.shape[1] != width or not vectors.isfinite().all():
             raise ValueError(f"{path} is damaged: expected finite vectors of width {width}")
-        return cls(vectors, backbone, stream, belongs["position"])
+        return cls(vectors, backbone, stream, belongs["position"], belongs.get("weights"))
+
+
+def mark_file(path: Path, weights: str) -> None:
+    """Write into a prompt's file which weights it was trained on; its vectors stay bit for bit.
+
+    Raises:
+        ValueError: there is no such file, or it holds no soft prompt.
+    """
+    vectors, belongs = _read(path)
+    _write(path, vectors, {**belongs, "weights": weights})
+
+
+def _read(path: Path) -> tuple[torch.Tensor, dict[str, str]]:
+    """The vectors [n, D] as they are stored, and what the file says of them.
+
+    Raises:
+        ValueError: there is no such file, or it holds no soft prompt.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            belongs = file.metadata() or {}
+            vectors = file.get_tensor(TENSOR_NAME) if TENSOR_NAME in set(file.keys()) else None
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read as a soft prompt: {error}") from error
+    if vectors is None or vectors.ndim != 2 or "backbone" not in belongs:
+        raise ValueError(f"{path} holds no soft prompt")
+    return vectors, belongs
+
+
+def _write(path: Path, vectors: torch.Tensor, belongs: dict[str, str]) -> None:
+    """The file, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    save_file({TENSOR_NAME: vectors}, partial, belongs)
+    partial.replace(path)

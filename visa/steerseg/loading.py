@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,10 @@ from visa.sam_loading import build_propagator, build_segmenter
 from visa.sampling import build_sampler
 from visa.segmenter import Segmenter
 from visa.steerseg.attention import Looking
+from visa.steerseg.glue_mark import glue_mark
 from visa.steerseg.settings import STEPS, read_settings
+
+_log = logging.getLogger(__name__)
 
 EMBEDDED = "embedded"
 Parts = tuple[Backbone, SamSegmenter, ClipPropagator]
@@ -87,7 +91,8 @@ def _embedded(
         if preset[stage] != EMBEDDED:
             raise InputError(f"{name}: with the embedded backbone {stage} is {EMBEDDED}, not {preset[stage]}")
     whole = load(EMBEDDED, device=device)
-    return EmbeddedBackbone(whole.reasoner.mllm), whole.reasoner.sam, whole.propagator
+    backbone = EmbeddedBackbone(whole.reasoner.mllm, glue_mark(EMBEDDED))
+    return backbone, whole.reasoner.sam, whole.propagator
 
 
 def _published(
@@ -106,6 +111,8 @@ def read_prompts(
     asked: str | Path | bool, known: str | None, folder: Path, backbone: Backbone
 ) -> dict[str, SoftPrompt]:
     """The soft prompts of both streams, as far as there are some, on the backbone's device.
+
+    That some were trained on other weights than the backbone's is logged as a warning.
 
     Args:
         asked: a folder; True for the preset's, False for none.
@@ -128,6 +135,19 @@ def read_prompts(
         stream: SoftPrompt.load(path, backbone=backbone.family, width=backbone.width, stream=stream)
         for stream, path in there.items()
     }
+    present = backbone.weights_mark
+    stale = [
+        stream
+        for stream, prompt in prompts.items()
+        if None not in (prompt.weights, present) and prompt.weights != present
+    ]
+    if stale:
+        _log.warning(
+            "%s: trained on other weights of the %s model than those loaded, the soft prompts may steer it "
+            "amiss; train them again (train_ds.py --config train/steerseg-embedded)",
+            " and ".join(str(paths[stream]) for stream in stale),
+            backbone.family,
+        )
     return {stream: prompt.to(backbone.device).requires_grad_(False) for stream, prompt in prompts.items()}
 
 

@@ -145,7 +145,8 @@ def new_prompt(settings: SteeringSettings, stream: Stream, backbone: Any) -> Sof
     words = table[min(FIRST_WORD, len(table) // 2) :][:NUM_WORDS]
     generator = torch.Generator().manual_seed(settings.seed * len(STREAMS) + STREAMS.index(stream))
     place = SoftPlace(settings.prompt.n, settings.prompt.position)
-    return SoftPrompt.from_words(words, place, backbone.family, stream, generator=generator)
+    mark = backbone.weights_mark
+    return SoftPrompt.from_words(words, place, backbone.family, stream, weights=mark, generator=generator)
 
 
 def build_backbone(settings: SteeringSettings, device: torch.device) -> Any:
@@ -158,6 +159,7 @@ def build_backbone(settings: SteeringSettings, device: torch.device) -> Any:
     if settings.data.source == "scenes":
         from visa.loading import load
         from visa.reasoning.embedded import EmbeddedReasoner
+        from visa.steerseg.glue_mark import glue_mark
 
         reasoner = load(wanted.start, device=device).reasoner
         if not isinstance(reasoner, EmbeddedReasoner):
@@ -165,7 +167,7 @@ def build_backbone(settings: SteeringSettings, device: torch.device) -> Any:
                 f"scenes are for the embedded system, not for {wanted.start}: "
                 "give backbone.start=embedded or a folder of its kind"
             )
-        return EmbeddedBackbone(reasoner.mllm)
+        return EmbeddedBackbone(reasoner.mllm, glue_mark(wanted.start))
     from visa.backbone_loading import load_backbone
     from visa.checkpoints.options import LoadOptions
 

@@ -21,7 +21,7 @@ from visa.reasoning import DrawnFrames, DrawProgress, GivenAnswer
 from visa.sampling import FrameChoice, ModelScorer
 from visa.sampling.answer_cache import AnswerCache, mark_of
 from visa.sampling.video_content import content_hash
-from visa.steerseg.attention import Looking
+from visa.steerseg.attention import Looking, seen_at
 from visa.steerseg.attributes import Attributes, find_attributes, grounding_question
 from visa.steerseg.candidates import Candidate, draw_seeds, grow
 from visa.steerseg.fusion import fuse, refine
@@ -151,7 +151,7 @@ class SteerSegReasoner:
         frames = video.frames(keyframes)
         try:
             fine = torch.stack([self.looking.frame_map(frame, words) for frame in frames])
-            coarse, shows = self.looking.video_maps(frames, words, _seconds(video, keyframes))
+            coarse, shows = self.looking.video_maps(frames, words, seen_at(keyframes, video.fps))
         except ValueError as error:
             raise InputError(str(error)) from error
         return AttentionMaps(fine, coarse, shows)
@@ -177,7 +177,7 @@ class SteerSegReasoner:
     def _say(self, viewing: Viewing, frames: Sequence[int], question: str, max_new_tokens: int) -> str:
         shown = viewing.video.frames(frames)
         try:
-            return self.looking.say(shown, question, max_new_tokens, _seconds(viewing.video, frames))
+            return self.looking.say(shown, question, max_new_tokens, seen_at(frames, viewing.video.fps))
         except ValueError as error:
             raise InputError(str(error)) from error
 
@@ -241,8 +241,3 @@ def _words(attributes: Attributes) -> str:
     """The answer in words, [SEG] included."""
     said = ", ".join(attributes.phrases)
     return f"It is [SEG], {said}." if said else "It is [SEG]."
-
-
-def _seconds(video: Video, frames: Sequence[int]) -> list[float]:
-    """When each frame is seen."""
-    return [index / video.fps for index in frames]

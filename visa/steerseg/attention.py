@@ -15,6 +15,7 @@ from torch import Tensor
 from model.backbones.backbone import Backbone, ChatTurn, Packed
 from model.steering.rollout import RolloutSettings
 from model.steering.soft_prompt import STREAMS, SoftPrompt, Stream
+from visa.frame_sources import DEFAULT_FPS
 from visa.steerseg.maps import keyframes_shown, span_maps
 
 
@@ -103,3 +104,13 @@ class Looking:
         with torch.no_grad():
             output = self.backbone.forward(packed, soft_prompt=vectors, return_attention=self.rollout)
         return output.rollout.cpu()
+
+
+def seen_at(frames: Sequence[int], fps: float = DEFAULT_FPS) -> list[float]:
+    """When frames of a video are seen, in seconds: what a backbone that reads the clock is told.
+
+    Args:
+        frames: their indices.
+        fps: of the video; by default what `visa.video` takes a folder of images for.
+    """
+    return [index / fps for index in frames]

@@ -23,12 +23,14 @@ class SteeringItem:
 
     name: for messages. frames: uint8 [T, H, W, 3], or cells of T frames that the embedded tower has seen.
     questions: N, as the model is asked. masks: float [N, T, h, w] in [0, 1], where each is meant; any h, w.
+    seconds: when each frame is seen, where they are read as one video; None: evenly spread.
     """
 
     name: str
     frames: np.ndarray | tuple[FrameCells, ...]
     questions: tuple[str, ...]
     masks: Tensor
+    seconds: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

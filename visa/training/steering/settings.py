@@ -177,6 +177,9 @@ class SteeringSettings:
         }.items():
             if count < 1:
                 raise InputError(f"{name} must be at least 1, got {count}")
+        for stream in STREAMS:
+            if (most := self.stream(stream).max_tokens) < 0:
+                raise InputError(f"{stream}.max_tokens must be at least 1, or 0 for all, got {most}")
         if not self.data.folder:
             raise InputError("data.folder must say where the data lies: data.folder=...")
         if self.deepspeed.stage == 3:

@@ -14,14 +14,16 @@ import torch
 from dataset.clip import Clip, Expression
 from dataset.errors import DatasetError
 from dataset.synthetic.lexicon import default_lexicon
-from model.backbones.backbone import ChatTurn
+from model.steering.rollout import RolloutSettings
 from model.steering.soft_prompt import Stream
 from visa.errors import InputError
+from visa.steerseg.attention import Looking, seen_at
 from visa.steerseg.attributes import Attributes, attribute_question, grounding_question, read_reply
 from visa.training.engine.ranks import Ranks
 from visa.training.steering.attribute_file import AttributeFile
 from visa.training.steering.cached_scenes import SceneItems
 from visa.training.steering.items import SteeringItem
+from visa.training.steering.room import check_room, refusals_told
 from visa.training.steering.settings import SteeringData, SteeringSettings
 from visa.training.steering.videos import VideoItems, masked_clips
 
@@ -35,7 +37,7 @@ class ItemSources:
         backbone: writes the attributes that are wanted and missing.
 
     Raises:
-        InputError: no data.
+        InputError: no data, or fewer tokens for a frame than the backbone takes.
     """
 
     def __init__(self, settings: SteeringSettings, backbone: Any, ranks: Ranks):
@@ -52,6 +54,7 @@ class ItemSources:
                     )
             return
         self.clips = masked_clips(self.data.folder)
+        check_room(backbone, self.clips, settings)
         if self.data.attributes.file:
             self.attributes = AttributeFile(Path(self.data.attributes.file))
             write_attributes(self.attributes, self.clips, backbone, settings, ranks)
@@ -134,21 +137,18 @@ def worded(data: SteeringData, expression: str, phrases: tuple[str, ...], rng: n
 def write_attributes(
     file: AttributeFile, clips: Sequence[Clip], backbone: Any, settings: SteeringSettings, ranks: Ranks
 ) -> None:
-    """Ask the frozen backbone about every expression that the file does not know."""
+    """Ask the frozen backbone about every expression that the file does not know, as the pipeline does."""
     wanted, by_name = settings.data.attributes, {clip.name: clip for clip in clips}
+    shown, max_tokens = settings.video, settings.video.max_tokens or None
+    looking = Looking(backbone, RolloutSettings(), max_tokens={"video": max_tokens})
 
     def ask(name: str, expression: str) -> tuple[str, ...]:
         clip = by_name[name]
-        total, shown = len(clip.frames), settings.video
+        total = len(clip.frames)
         indices = np.linspace(0, total - 1, min(shown.frames, total)).astype(int).tolist()
-        packed = backbone.pack(
-            np.asarray(clip.frames[indices]),
-            [ChatTurn("user", attribute_question(expression))],
-            stream="video",
-            max_tokens_per_frame=shown.max_tokens or None,
-        )
-        with torch.no_grad():
-            reply = backbone.generate(packed, wanted.max_new_tokens)
+        frames, question = np.asarray(clip.frames[indices]), attribute_question(expression)
+        with torch.no_grad(), refusals_told("video", max_tokens):
+            reply = looking.say(frames, question, wanted.max_new_tokens, seen_at(indices))
         return read_reply(reply, wanted.at_most).phrases
 
     expressions = ((clip.name, expression.text) for clip in clips for expression in clip.expressions)

@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.backbones.backbone import ChatTurn, Packed
+from model.backbones.backbone import Packed
 from model.backbones.embedded import EmbeddedBackbone
 from model.steering.rollout import RolloutSettings
 from model.steering.soft_prompt import SoftPrompt
+from visa.steerseg.attention import Looking
 from visa.training.engine.task import ParameterGroup
 from visa.training.steering.items import SteeringBatch, SteeringItem, shares_of
 from visa.training.steering.objective import steering_losses
+from visa.training.steering.room import refusals_told
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,11 @@ class SteeringStep(nn.Module):
         whole.eval().requires_grad_(False)
         self.model = SteeredModel(prompt, backbone.language_model)
         # Outside the module tree: the backbone is not the engine's to move or to put into training mode.
-        self._backbone = (backbone,)
-        self.rollout, self.max_tokens = rollout, max_tokens
+        self.looking = Looking(backbone, rollout, {prompt.stream: prompt}, {prompt.stream: max_tokens})
 
     @property
     def backbone(self) -> Any:
-        return self._backbone[0]
+        return self.looking.backbone
 
     def train(self, mode: bool = True) -> SteeringStep:
         """A frozen model computes what it computes in use: dropout stays off, checkpointing stays on."""
@@ -116,27 +117,29 @@ class SteeringStep(nn.Module):
 
         Frames of the frame stream are read each alone, as in use; those without the thing are not read.
         The embedded model answers all questions in one pass, others one at a time.
+
+        Raises:
+            InputError: frames and question are more than the backbone takes.
         """
-        prompt, stream = self.model.prompt, self.model.prompt.stream
-        size = 1 if stream == "frame" else len(item.frames)
+        prompt, stream, rollout = self.model.prompt, self.model.prompt.stream, self.looking.rollout
+        max_tokens = self.looking.max_tokens[stream]
+        size, seconds = (1, None) if stream == "frame" else (len(item.frames), item.seconds)
         for start in range(0, len(item.frames), size):
             frames, masks = item.frames[start : start + size], item.masks[:, start : start + size]
             if isinstance(frames, tuple):
                 asked = [(question, None) for question in item.questions]
-                packed = self.backbone.pack_cells(frames, asked, stream, prompt.place, self.max_tokens)
-                yield packed, self.backbone.rollouts(packed, self.rollout, prompt()), masks
+                with refusals_told(stream, max_tokens):
+                    packed = self.backbone.pack_cells(
+                        frames, asked, stream, prompt.place, max_tokens, seconds
+                    )
+                yield packed, self.backbone.rollouts(packed, rollout, prompt()), masks
                 continue
             for question, mask in zip(item.questions, masks[:, None], strict=True):
                 if not mask.any():
                     continue
-                packed = self.backbone.pack(
-                    frames,
-                    [ChatTurn("user", question)],
-                    stream=stream,
-                    soft=prompt.place,
-                    max_tokens_per_frame=self.max_tokens,
-                )
-                output = self.backbone.forward(packed, soft_prompt=prompt(), return_attention=self.rollout)
+                with refusals_told(stream, max_tokens):
+                    packed = self.looking.pack(frames, question, stream, seconds)
+                output = self.backbone.forward(packed, soft_prompt=prompt(), return_attention=rollout)
                 yield packed, output.rollout[None], mask
 
 

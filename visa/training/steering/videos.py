@@ -17,6 +17,7 @@ from dataset.clip import Clip, Expression
 from dataset.errors import DatasetError
 from model.steering.soft_prompt import Stream
 from visa.errors import InputError
+from visa.steerseg.attention import seen_at
 from visa.training.steering.items import SteeringItem
 
 MASK_SIDE = 512  # longer side of the masks that items carry: they are pooled to a few dozen cells
@@ -97,9 +98,9 @@ class VideoItems:
         questions = tuple(
             self.word(asked[order[n]].text, self.attributes(clip, asked[order[n]]), rng) for n in kept
         )
-        return SteeringItem(
-            f"video {clip.name}", np.asarray(clip.frames[list(indices)]), questions, smaller(masks[kept])
-        )
+        frames = np.asarray(clip.frames[list(indices)])
+        seconds = tuple(seen_at(indices))  # as the pipeline has them of a folder of frames
+        return SteeringItem(f"video {clip.name}", frames, questions, smaller(masks[kept]), seconds)
 
     def _frames(self, clip: Clip, expression: Expression, rng: np.random.Generator) -> list[int]:
         """Which frames: of the video stream, evenly spread; of the other, some that show the thing."""

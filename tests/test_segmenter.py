@@ -304,6 +304,9 @@ def test_progress_tells_the_stages_in_order(video):
         segmenter.segment(video, "q", progress=lambda *call: calls.append(call))
         return calls
 
+    asked = TextGuided(num_references=2, num_candidates=4)
+    told = [call for call in stages(make({4: 0.9}, asked)) if call[0] == "sample"]
+    assert told == [("sample", 0, 1), *(("sample", done, 4) for done in range(5))], "frame by frame"
     found = stages(make({4: 0.9}))
     assert found == [
         *((stage, done, 1) for stage in ("sample", "reason", "segment") for done in (0, 1)),

@@ -18,7 +18,7 @@ from visa.carrying import carry
 from visa.propagation import ClipPropagator
 from visa.questions import clean_question
 from visa.reasoning import Reasoner
-from visa.sampling import FrameChoice, ModelScorer, Sampler
+from visa.sampling import FrameChoice, ModelScorer, Sampler, choose_frames
 from visa.sightings import Sighting, in_walks
 from visa.tracklet import Tracklet
 from visa.video import Video
@@ -113,10 +113,10 @@ class Segmenter:
         """Sample, reason and segment: what is answered to one question, and drawn of it."""
         video = viewing.video
 
-        report("sample", 0, 1)
         scorer = self.guide.scorer(video) if self.guide else self.reasoner.scorer(viewing)
-        choice = sampler.choose(len(video), question, scorer)
-        report("sample", 1, 1)
+        choice = choose_frames(
+            sampler, len(video), question, scorer, lambda done, total: report("sample", done, total)
+        )
 
         sighting = self._see(viewing, choice, question, report)
         if sighting.answer.found and choice.anchors:

@@ -68,11 +68,12 @@ class RunBar:
 
     def stage(self, stage: str, done: int, total: int) -> None:
         """As the segmenter reports its stages."""
-        self._stage = STAGES.get(stage, stage)
+        label = STAGES.get(stage, stage)
+        self._stage = f"{label} {done}/{total}" if total > 1 else label
         if stage == "propagate" and total:
             # Several questions may go through the video together: so many frames are theirs.
             self._part = max(self._part, done / total * max(1, round(total / self._frames)))
-        self._show()
+        self._show(at_once=not done)
 
     def answered(self, ask: Ask, tracklet: Tracklet, folder: Path) -> None:
         """A question is answered and kept in a folder."""
@@ -105,16 +106,19 @@ class RunBar:
         self._part = max(0.0, self._part - 1)
         self._show()
 
-    def _show(self) -> None:
+    def _show(self, *, at_once: bool = False) -> None:
+        """at_once: a stage begins and may take long, so a terminal shows it whenever the last look was."""
         seconds = max(1e-6, time.monotonic() - self._started)
         counts = (
             f"{self._who}video {min(self._videos_done + 1, self._num_videos)}/{self._num_videos}, "
-            f"{self._questions_done}/{count_of(self._num_questions, 'question')}, "
+            f"{self._questions_done}/{count_of(self._num_questions, 'question')} answered, "
             f"{self._frames_done / seconds:.1f} frames/s"
         )
         self._tqdm.set_postfix_str(f"{counts}, {self._name} {self._stage}".rstrip(), refresh=False)
         now = min(self._work_done + self._part * self._frames, self._tqdm.total)
         self._tqdm.update(max(0, now - self._tqdm.n))
+        if at_once and sys.stderr.isatty():
+            self._tqdm.refresh()
 
     def __enter__(self) -> RunBar:
         return self

@@ -268,7 +268,9 @@ class _Asking:
                 if tracklet is None:
                     raise ValueError(f"expected {len(asks)} answers from the system, got {done}")
                 self._pass_on_warnings()
+                self._bar.stage("save", 0, 1)
                 folder = self._run.save(self._manifest, ask, tracklet)
+                self._bar.stage("save", 1, 1)
                 done += 1
                 self._same_failures = 0
                 self._bar.answered(ask, tracklet, folder)

@@ -11,7 +11,6 @@ Started again, it answers what has no answer yet and tells what has.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -66,7 +65,6 @@ def run_clip(options: argparse.Namespace, load: Callable[[str], Any]) -> int:
         begin_run(output / RUN_NAME, about, same=("model", "weights", "cutout"))
 
         def write(folder: Path, _: Ask, tracklet: Tracklet) -> None:
-            print("  saving ...", file=sys.stderr, flush=True)
             write_tracklet(folder, tracklet, cutout=options.cutout)
 
         run = BatchRun([task], output, write, rank, partial(AnswerLines, task))

@@ -10,6 +10,7 @@ STAGES = {
     "reason": "reading and answering",
     "segment": "drawing the mask",
     "propagate": "following it",
+    "save": "saving",
 }
 LABEL_WIDTH = max(map(len, STAGES.values()))
 

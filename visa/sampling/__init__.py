@@ -5,7 +5,7 @@ from typing import Any
 
 from visa.sampling.choice import FrameChoice, Sampler, VideoScorer, uniform_indices
 from visa.sampling.keyframes import Keyframes
-from visa.sampling.model_scorer import ModelScorer
+from visa.sampling.model_scorer import ModelScorer, choose_frames
 from visa.sampling.percent_guided import AtPercent, PercentGuided
 from visa.sampling.plain import FirstFrame, MiddleFrame, UniformFrame
 from visa.sampling.replayed_percent import ReplayedPercent
@@ -47,4 +47,4 @@ __all__ += [
     "UniformFrame",
     "VideoScorer",
 ]
-__all__ += ["build_sampler", "uniform_indices"]
+__all__ += ["build_sampler", "choose_frames", "uniform_indices"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from visa.sampling.choice import FrameScorer, uniform_indices
+from visa.sampling.choice import FrameChoice, FrameScorer, Sampler, uniform_indices
 from visa.video import Video
 
 
@@ -36,3 +36,35 @@ class ModelScorer:
     def __call__(self, frames: Sequence[int], question: str) -> Sequence[float]:
         """See `FrameScorer`."""
         return self.score_frames(frames, question)
+
+    def telling(self, tell: Callable[[int, int], None]) -> ModelScorer:
+        """The same scorer, calling tell(done, total) before each frame that it is asked about."""
+
+        def score_each(frames: Sequence[int], question: str) -> list[float]:
+            scores = []
+            for done, frame in enumerate(frames):
+                tell(done, len(frames))
+                scores += self.score_frames([frame], question)
+            return scores
+
+        return replace(self, score_frames=score_each)
+
+
+def choose_frames(
+    sampler: Sampler, num_frames: int, question: str, scorer: ModelScorer, tell: Callable[[int, int], None]
+) -> FrameChoice:
+    """What a sampler chooses, told as tell(done, total): its steps are the frames it asks about.
+
+    A sampler that asks about no single frame takes one step.
+    """
+    steps = 1
+
+    def told(done: int, total: int) -> None:
+        nonlocal steps
+        steps = total
+        tell(done, total)
+
+    tell(0, 1)
+    choice = sampler.choose(num_frames, question, scorer.telling(told))
+    tell(steps, steps)
+    return choice

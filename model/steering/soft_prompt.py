@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 Position = Literal["before_vision", "before_text"]
@@ -173,5 +173,6 @@ def _read(path: Path) -> tuple[torch.Tensor, dict[str, str]]:
 def _write(path: Path, vectors: torch.Tensor, belongs: dict[str, str]) -> None:
     """The file, whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
-    save_file({TENSOR_NAME: vectors}, partial, belongs)
+    # By `write_bytes`, for others may read it: safetensors' own files are the owner's alone.
+    partial.write_bytes(save({TENSOR_NAME: vectors}, belongs))
     partial.replace(path)

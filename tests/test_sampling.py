@@ -13,9 +13,11 @@ from visa.sampling import (
     SAMPLERS,
     FirstFrame,
     MiddleFrame,
+    ModelScorer,
     Sampler,
     TextGuided,
     UniformFrame,
+    choose_frames,
     uniform_indices,
 )
 from visa.sampling.references import REFERENCE_RULES, reference_frames
@@ -206,3 +208,19 @@ def test_no_better_candidate_is_left_by_the_text_guided_sampler(num_frames, valu
 def test_a_scorer_that_forgets_a_frame_is_noticed():
     with pytest.raises(ValueError, match="zip"):
         TextGuided().choose(80, "q", lambda frames, question: [0.5] * (len(frames) - 1))
+
+
+def test_choosing_tells_the_frames_that_it_asks_about():
+    scores = {index: 0.9 if index == 30 else 0.1 for index in range(80)}
+    plain, asked = scorer_of(scores)
+    ours = ModelScorer("ours", None, lambda *_: "", plain)
+    sampler = TextGuided(num_candidates=4)
+    for scorer, steps in ((ours, [(done, 4) for done in range(5)]), (plain, [(1, 1)])):
+        told = []
+        choice = choose_frames(sampler, 80, "q", scorer, lambda *step, told=told: told.append(step))
+        assert choice == sampler.choose(80, "q", plain)
+        assert told == [(0, 1), *steps]
+    assert [len(frames) for frames, _ in asked] == [1, 1, 1, 1, 4, 4, 4]
+    told = []
+    assert choose_frames(FirstFrame(2), 80, "q", None, lambda *step: told.append(step)).target == 0
+    assert told == [(0, 1), (1, 1)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from visa.sampling.choice import FrameChoice, FrameScorer, Sampler, uniform_indices
+from visa.sampling.choice import FrameChoice, FrameScorer, Sampler, VideoScorer, uniform_indices
 from visa.video import Video
 
 
@@ -51,11 +51,16 @@ class ModelScorer:
 
 
 def choose_frames(
-    sampler: Sampler, num_frames: int, question: str, scorer: ModelScorer, tell: Callable[[int, int], None]
+    sampler: Sampler,
+    num_frames: int,
+    question: str,
+    scorer: ModelScorer | FrameScorer | VideoScorer | None,
+    tell: Callable[[int, int], None],
 ) -> FrameChoice:
     """What a sampler chooses, told as tell(done, total): its steps are the frames it asks about.
 
-    A sampler that asks about no single frame takes one step.
+    A sampler that asks about no single frame, or not one of our own models, takes one step. One that asks
+    nobody needs no scorer.
     """
     steps = 1
 
@@ -65,6 +70,7 @@ def choose_frames(
         tell(done, total)
 
     tell(0, 1)
-    choice = sampler.choose(num_frames, question, scorer.telling(told))
+    heard = scorer.telling(told) if isinstance(scorer, ModelScorer) else scorer
+    choice = sampler.choose(num_frames, question, heard)
     tell(steps, steps)
     return choice

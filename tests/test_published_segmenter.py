@@ -1,156 +1,35 @@
-"""The whole path of the published systems, from a checkpoint's folder to masks, on tiny random weights."""
+"""The whole path of the published systems, from a checkpoint's folder to words and masks."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Callable
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
-import torch
 
-import visa
 from model.mllm.splicing import IMAGE_TOKEN
-from model.sam import fastest_encoder_dtype
-from tests.published_tracking import Still, write_xmem
-from tests.synthetic_clips import number_of, numbered_frame, write_clip
-from tests.tiny_published import SEG, write_published
-from visa.conversations import encode
+from tests import published_segmenters
+from tests.published_segmenters import (
+    FORCED,
+    HEIGHT,
+    NUM_FRAMES,
+    QUESTIONS,
+    SYSTEMS,
+    WIDTH,
+    answering,
+    expect_next,
+    favour,
+    make_video,
+)
+from tests.synthetic_clips import write_clip
+from tests.tiny_published import SEG
 from visa.errors import InputError
-from visa.propagation import ImageEncoder
-from visa.sampling import AtPercent, FirstFrame, MiddleFrame, PercentGuided, ReplayedPercent
-from visa.segmenter import Segmenter
-from visa.video import Video
+from visa.sampling import FirstFrame
 
-SYSTEMS = ("visa", "videolisa")
-FORCED = {"visa": "It is [SEG].", "videolisa": "Sure, [SEG]."}
-NUM_FRAMES, HEIGHT, WIDTH = 7, 48, 64
-QUESTIONS = ["The goat", "Which one could fly?", "the red ball on the left"]
+root = published_segmenters.root
+loaded = published_segmenters.loaded
+watch = published_segmenters.watch
+
+
 CONTROL = ["[SEG]", "<image>", "</s>", "<s>", "<|end|>", "<|user|>", "<|assistant|>", "<unk>", "<0x0A>"]
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("published")
-    for system in SYSTEMS:
-        write_published(folder / system, system)
-    write_xmem(folder / "visa" / "XMem.pth")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def loaded(root) -> Callable[..., Segmenter]:
-    """`visa.load` of a system's folder, once for the same options.
-
-    XMem takes long even at the small size that it tracks at here: only where asked to does it track at all.
-    """
-    kept = {}
-
-    def load(system: str, dtype: str = "float32", *, tracking: bool = False, **options: object) -> Segmenter:
-        key = (system, dtype, tracking, *sorted(options.items()))
-        if key not in kept:
-            segmenter = visa.load(root / system, device="cpu", dtype=dtype, **options)
-            if segmenter.propagator is not None:
-                assert segmenter.propagator.encoder.short_side == 480
-                segmenter.propagator.encoder = ImageEncoder(segmenter.propagator.network, 32)
-            if system == "visa":
-                segmenter.sampler = AtPercent(0.5)
-                segmenter.propagator = segmenter.propagator if tracking else Still()
-            kept[key] = segmenter
-        return kept[key]
-
-    return load
-
-
-def make_video(num_frames: int = NUM_FRAMES) -> Video:
-    return Video.from_frames(np.stack([numbered_frame(k + 1, HEIGHT, WIDTH) for k in range(num_frames)]))
-
-
-def answering(segmenter: Segmenter, monkeypatch, **settings: object) -> Segmenter:
-    """The same system with other answer settings for the length of a test."""
-    reasoner = segmenter.reasoner
-    monkeypatch.setattr(reasoner, "settings", dataclasses.replace(reasoner.settings, **settings))
-    return segmenter
-
-
-def expect_next(segmenter: Segmenter, monkeypatch, token: int) -> None:
-    """Have the language model write one and the same token all the time."""
-    logits = torch.zeros(512)
-    logits[token] = 1.0
-    monkeypatch.setattr(
-        segmenter.reasoner.model, "logits", lambda states: logits.expand(*states.shape[:-1], -1)
-    )
-
-
-def favour(segmenter: Segmenter, monkeypatch, token: int) -> None:
-    """Have the language model write one token, as sure of it as what it read makes it."""
-    logits = segmenter.reasoner.model.logits
-
-    def favouring(states):
-        found = 0.1 * logits(states)
-        found[..., token] += 1
-        return found
-
-    monkeypatch.setattr(segmenter.reasoner.model, "logits", favouring)
-
-
-@pytest.fixture
-def watch(monkeypatch):
-    """Counts what is encoded and read by a segmenter from now on."""
-
-    def start(segmenter: Segmenter) -> SimpleNamespace:
-        seen = SimpleNamespace(clip=[], sam=[], positions=[], questions=[])
-        model, reasoner = segmenter.reasoner.model, segmenter.reasoner
-        tower, encode_sam, go_on = reasoner._images, reasoner.sam.encode, model.go_on
-
-        def images(frames):
-            seen.clip += [number_of(frame) for frame in frames]
-            return tower(frames)
-
-        def sam(frames):
-            seen.sam += [number_of(frame) for frame in frames]
-            return encode_sam(frames)
-
-        def read(reading, embeds):
-            seen.positions.append(embeds.shape[1])
-            return go_on(reading, embeds)
-
-        monkeypatch.setattr(reasoner, "_images", images)
-        monkeypatch.setattr(reasoner.sam, "encode", sam)
-        monkeypatch.setattr(model, "go_on", read)
-
-        def asked(call):
-            def ask(reading, question_ids, *rest):
-                seen.questions.append(question_ids)
-                return call(reading, question_ids, *rest)
-
-            return ask
-
-        for name in ("forced", "generate"):
-            monkeypatch.setattr(model, name, asked(getattr(model, name)))
-        return seen
-
-    return start
-
-
-def prompt_by_one_pass(segmenter: Segmenter, video: Video, question: str, frames, dense=None) -> torch.Tensor:
-    """The [SEG] prompt [1, 256] by one pass over the whole conversation, all frames encoded together."""
-    reasoner, model = segmenter.reasoner, segmenter.reasoner.model
-    turn = (reasoner.request(question, len(frames)), reasoner.settings.forced_answer)
-    ids = encode(reasoner.chat.write([turn]), reasoner.tokenizer).input_ids
-    images = reasoner._images(video.frames(frames))
-    if dense is None:
-        tokens = model.visual_tokens(images).flatten(0, 1)
-        counts = [model.tokens_per_frame] * len(frames)
-    else:
-        tokens = model.visual_tokens(images, dense)
-        counts = model.visual_counts(len(frames), len(dense))
-    batch = model.splice([ids], [counts])
-    (embedding,) = model.seg_embeddings(model(batch, [tokens]), batch)
-    return embedding
 
 
 def test_both_modes_and_precisions(loaded):
@@ -251,112 +130,6 @@ def test_what_is_before_the_question_is_read_once(loaded, system, watch):
     assert frames > visual
     assert len(questions) == len(QUESTIONS)
     assert max(questions) < 200
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_videolisa_draws_every_frame_with_one_prompt(loaded, dtype):
-    segmenter, video = loaded("videolisa", dtype), make_video()
-    tracklet = segmenter.segment(video, QUESTIONS[1])
-    choice = segmenter.sampler.choose(NUM_FRAMES, "", None)
-    assert (len(choice.references), len(choice.dense)) == (32, 4)
-    assert tracklet.target_frame == choice.target
-    with torch.inference_mode():
-        prompt = prompt_by_one_pass(segmenter, video, QUESTIONS[1], choice.references, choice.dense)
-        expected = draw(segmenter, video, range(NUM_FRAMES), prompt)
-    assert 0.01 < expected.mean() < 0.99
-    assert (tracklet.masks == expected).mean() > (0.999 if dtype == "float32" else 0.9)
-    assert any((tracklet.masks[0] != mask).any() for mask in tracklet.masks)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_visa_draws_the_target_and_xmem_carries_it_both_ways(loaded, dtype):
-    segmenter, video = loaded("visa", dtype, tracking=True), make_video()
-    sampler = MiddleFrame(3, "strided")
-    tracklet = segmenter.segment(video, QUESTIONS[0], sampler=sampler)
-    choice = sampler.choose(NUM_FRAMES, "", None)
-    assert tracklet.target_frame == choice.target == 3
-    with torch.inference_mode():
-        shown = (*choice.references, choice.target)
-        prompt = prompt_by_one_pass(segmenter, video, QUESTIONS[0], shown)
-        (expected,) = draw(segmenter, video, [choice.target], prompt)
-    assert 0.01 < expected.mean() < 0.99
-    # In bfloat16 a token may join another cluster when frames are encoded together.
-    assert (tracklet.masks[3] == expected).mean() > (0.999 if dtype == "float32" else 0.5)
-    (carried,) = segmenter.propagator.propagate(video, 3, tracklet.masks[3][None])
-    assert np.array_equal(tracklet.masks, carried)
-    network = segmenter.propagator.network
-    assert network.map_dtype == (None if dtype == "float32" else fastest_encoder_dtype(torch.device("cpu")))
-    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
-
-
-def draw(segmenter: Segmenter, video: Video, frames, prompt: torch.Tensor) -> np.ndarray:
-    """bool [F, H, W], frame by frame."""
-    from model.seg_head import as_prompt
-
-    sam, masks = segmenter.reasoner.sam, []
-    for index in frames:
-        features = sam.encode(video.frames([index]))
-        logits = sam.to_frame(sam.decode(features, as_prompt(prompt)).mask_logits, features)
-        masks.append((logits[0, 0] > 0).numpy())
-    return np.stack(masks)
-
-
-def test_videolisa_with_xmem_draws_the_dense_frames_and_tracks_the_others(loaded, root, watch):
-    video = make_video()
-    drawn = loaded("videolisa").segment(video, "the goat")
-    segmenter = loaded("videolisa", tracking=True, xmem=root / "visa" / "XMem.pth")
-    seen = watch(segmenter)
-    tracklet = segmenter.segment(video, "the goat")
-    dense = sorted({*segmenter.sampler.choose(NUM_FRAMES, "", None).dense_frames})
-    assert 1 < len(dense) < NUM_FRAMES
-    assert seen.sam == [index + 1 for index in dense]
-    assert (tracklet.masks[dense] == drawn.masks[dense]).mean() > 0.999
-    others = [index for index in range(NUM_FRAMES) if index not in dense]
-    assert (tracklet.masks[others] != drawn.masks[others]).any()
-
-
-def test_the_samplers_of_visa(loaded, tmp_path, monkeypatch):
-    segmenter, video = loaded("visa"), make_video()
-    for sampler, target in ((FirstFrame(11, "strided"), 0), (MiddleFrame(12, "global_local"), 3)):
-        assert segmenter.segment(video, "the goat", sampler=sampler).target_frame == target
-    expressions = {"0": {"exp": "the goat", "tp": 0.8}, "1": {"exp": "the sheep", "tp": 0.1}}
-    meta = tmp_path / "meta_llamavid.json"
-    meta.write_text(json.dumps({"videos": {video.name: {"expressions": expressions}}}))
-    assert segmenter.segment(video, "the goat", sampler=ReplayedPercent(meta)).target_frame == 5
-
-
-def test_visa_asks_itself_where_to_look_and_keeps_the_answers(loaded, root, tmp_path, monkeypatch, watch):
-    monkeypatch.setenv("VISA_CACHE", str(tmp_path))
-    segmenter = loaded("visa")
-    guided = visa.loading.build_sampler({"sampler": "percent_guided", "num_references": 11})
-    monkeypatch.setattr(segmenter.reasoner, "_text", lambda ids: "at the 80% mark, I think")
-    seen = watch(segmenter)
-    first = segmenter.segment(make_video(), "the goat", sampler=guided)
-    assert first.target_frame == int(0.8 * NUM_FRAMES)
-    assert len(seen.questions) == 10 + 1
-    asked = segmenter.reasoner.tokenizer.decode(seen.questions[0].tolist())
-    assert "If I want to find 'the goat', which percentage mark" in asked
-    assert len(list((tmp_path / "answers").iterdir())) == 1
-    assert segmenter.segment(make_video(), "the goat", sampler=guided) == first
-    assert len(seen.questions) == 10 + 1 + 1, "kept answers are not asked for again"
-
-
-def test_another_model_can_be_asked_where_to_look(loaded, tmp_path, monkeypatch, watch):
-    monkeypatch.setenv("VISA_CACHE", str(tmp_path))
-    segmenter, guide = loaded("visa"), loaded("videolisa")
-    monkeypatch.setattr(segmenter, "guide", guide)
-    monkeypatch.setattr(guide.reasoner, "_text", lambda ids: "10%")
-    asked, own = watch(guide), watch(segmenter)
-    tracklet = segmenter.segment(make_video(), "the goat", sampler=PercentGuided(num_answers=3))
-    assert (tracklet.target_frame, tracklet.answer) == (0, FORCED["visa"])
-    assert (len(asked.questions), len(own.questions)) == (3, 1)
-
-
-def test_a_drawn_answer_has_a_number_and_is_the_same_whatever_was_drawn_before(loaded):
-    segmenter, video = loaded("visa"), make_video()
-    answers = [segmenter.scorer(video).generate("where?", number) for number in range(4)]
-    assert len({*answers}) == 4
-    assert segmenter.scorer(make_video()).generate("where?", 2) == answers[2]
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

@@ -116,6 +116,13 @@ def test_nothing_is_loaded_when_nothing_is_left(revos, knowing, tmp_path, monkey
     assert run(revos, tmp_path / "out") == 0
 
 
+def test_where_every_question_fails_there_is_nothing_to_score(revos, knowing, tmp_path, capfd):
+    knowing.fails = {"": InputError("cannot be answered")}
+    assert run(revos, tmp_path / "out", "--evaluate") == 1
+    assert "found no prediction" not in capfd.readouterr().err
+    assert not (tmp_path / "out-scores").exists()
+
+
 def test_what_fails_is_named_and_the_rest_goes_on(revos, knowing, tmp_path, capsys):
     names = questions(revos)
     knowing.fails = {names[1][1]: InputError("cannot be answered")}

@@ -95,7 +95,9 @@ def run_dataset(options: argparse.Namespace, load: Callable[[str], Any]) -> int:
     for fault in reader.skipped:
         complain(fault)
         code = FAILED
-    return max(code, _evaluate(options, reader.split)) if options.evaluate else code
+    if options.evaluate and outcome.num_answered:  # where all failed there is nothing to score
+        code = max(code, _evaluate(options, reader.split))
+    return code
 
 
 def _tasks(reader: Reader) -> list[VideoTask]:

@@ -9,7 +9,9 @@ import torch
 import yaml
 from torch import nn
 
+from model.clip_pictures import ClipPictures
 from model.mllm.mllm import RefusalPolicy
+from model.name_table import NameTable
 from model.sam import Sam, SamSegmenter
 from visa.downloads import fetch
 from visa.embedded_mllm import build_mllm, load_glue, merge_lora, read_class_names
@@ -19,6 +21,7 @@ from visa.preset_files import find_preset, is_checkpoint
 from visa.reasoning.embedded import EmbeddedReasoner
 from visa.sam_loading import build_propagator, build_segmenter
 from visa.sampling import build_sampler
+from visa.second_look import SecondLook
 from visa.segmenter import Segmenter
 
 STAGES = ("segment", "reason", "sample", "propagate")
@@ -88,6 +91,11 @@ def load(
         raise InputError(f"{path}: {error}") from error
 
 
+def build_look(look: dict, folder: Path) -> SecondLook:
+    """The look at what was drawn that a preset's section describes."""
+    return SecondLook(ClipPictures(fetch(look["pictures"])), NameTable.load(folder / look["names"]))
+
+
 def is_steerseg(preset: dict) -> bool:
     """Whether a preset describes a SteerSeg system."""
     return isinstance(preset["reason"], dict) and preset["reason"].get("system") == "steerseg"
@@ -131,5 +139,6 @@ def _build(preset: dict, folder: Path, device: torch.device) -> Segmenter:
         sam=sam,
         drawing=MaskDrawing(sam, SamSegmenter(tuned, pad_input=segment["pad_input"]), **segment["drawing"]),
         refusal=RefusalPolicy(**reason["refusal"]),
+        look=build_look(reason["look"], folder) if "look" in reason else None,
     )
     return Segmenter(reasoner, build_propagator(propagate, folder, sam), build_sampler(sample))

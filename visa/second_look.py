@@ -1,0 +1,75 @@
+"""A second look: once something is drawn, is it what was asked for?
+
+What was drawn is cut out and shown to CLIP, which says what it could be called; the MLLM says how hot places
+that look like each of those names would be for the question. A name that is both seen and meant speaks for
+the answer, and one that is seen while another is meant speaks against it. Neither half was trained for this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from model.clip_pictures import SIDE, ClipPictures
+from model.name_table import NameTable
+
+BACKGROUND = 200  # grey, 0..255, around a cut-out
+MARGIN = 1.15  # side of the picture over the longer side of the thing
+LEAST_PIXELS = 16
+LEAST_EVIDENCE = -5.0  # what is not meant at all speaks no louder than this
+# How hot, in logits, the best name must be for a question to mean a kind of thing, rather than a place.
+MEANT = 1.0
+
+
+@dataclass(frozen=True)
+class SecondLook:
+    """pictures: CLIP's image tower. names: what its points are called."""
+
+    pictures: ClipPictures
+    names: NameTable
+
+    def seen(self, frame: np.ndarray, mask: np.ndarray) -> torch.Tensor | None:
+        """How likely each name is for what a mask covers: float [K]; None for next to nothing.
+
+        Args:
+            frame: uint8 [H, W, 3]. mask: bool [H, W].
+        """
+        picture = cut_out(frame, mask)
+        return None if picture is None else self.names.probabilities(self.pictures(picture[None]))[0]
+
+    def evidence(self, seen: torch.Tensor | None, fits: torch.Tensor) -> float:
+        """What speaks for the answer, 0, or against it, down to -5, in logits.
+
+        Args:
+            seen: see `seen`. fits: float [M] logits, how well each of the table's words fits the question.
+        """
+        meant = self.names.best_of_kinds(fits.float())
+        sure = float((meant.max() - MEANT).sigmoid())
+        if seen is None:
+            return LEAST_EVIDENCE * sure
+        relative = (meant - meant.max()).clamp(min=LEAST_EVIDENCE)
+        return sure * float((seen * relative.exp().to(seen)).sum().log())
+
+
+def cut_out(frame: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
+    """What a mask covers, in the middle of a grey square: uint8 [224, 224, 3].
+
+    Args:
+        frame: uint8 [H, W, 3], RGB. mask: bool [H, W].
+
+    Returns:
+        None where the mask has fewer than 16 pixels.
+    """
+    rows, columns = np.nonzero(mask)
+    if len(rows) < LEAST_PIXELS:
+        return None
+    top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+    side = round(max(bottom - top, right - left) * MARGIN)
+    square = np.full((side, side, 3), BACKGROUND, np.uint8)
+    y, x = (side - (bottom - top)) // 2, (side - (right - left)) // 2
+    covered = cv2.dilate(mask[top:bottom, left:right].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    square[y : y + bottom - top, x : x + right - left][covered] = frame[top:bottom, left:right][covered]
+    return cv2.resize(square, (SIDE, SIDE), interpolation=cv2.INTER_AREA if side > SIDE else cv2.INTER_CUBIC)

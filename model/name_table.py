@@ -17,8 +17,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.nn import functional
 
-SHARPNESS = 30.0  # a name this many times further along its direction is e times likelier
-
 
 @dataclass(frozen=True)
 class NameTable:
@@ -70,10 +68,10 @@ class NameTable:
             functional.normalize(torch.stack(places), dim=1),
         )
 
-    def probabilities(self, points: torch.Tensor) -> torch.Tensor:
-        """Which name fits each picture: points float [N, D] to float [N, K], rows that sum to 1."""
+    def likeness(self, points: torch.Tensor) -> torch.Tensor:
+        """How well each name fits each picture: points float [N, D] to cosines float [N, K]."""
         seen = functional.normalize(points.float(), dim=-1) - self.centre
-        return (SHARPNESS * functional.normalize(seen, dim=-1) @ self.places.T).softmax(-1)
+        return functional.normalize(seen, dim=-1) @ self.places.T
 
     def best_of_kinds(self, fits: torch.Tensor) -> torch.Tensor:
         """How well each name fits a question, if what fits a kind fits all of that kind.

@@ -22,7 +22,7 @@ from visa.second_look import BACKGROUND, LEAST_EVIDENCE, SecondLook, cut_out
 from visa.video import Video
 
 TABLE = NameTable(("swan", "camel", "jeep"), (("bird",), ("animal",), ("car",)), torch.zeros(3), torch.eye(3))
-SEEN = {name: torch.eye(3)[index] * 0.97 + 0.01 for index, name in enumerate(TABLE.names)}
+SEEN = {name: torch.eye(3)[index] for index, name in enumerate(TABLE.names)}  # cosines
 
 
 def fits(**hot):
@@ -65,7 +65,7 @@ def test_any_mask_is_cut_out_or_too_small(height, width, data):
     [
         ("camel", {"camel": 6.0}, -0.1, 0.0),  # the very thing
         ("swan", {"bird": 6.0}, -0.1, 0.0),  # what is asked for by its kind
-        ("jeep", {"camel": 6.0}, -5.0, -3.0),  # something else
+        ("jeep", {"camel": 6.0}, -4.0, -3.9),  # something else
         ("jeep", {"camel": 6.0, "jeep": 5.0}, -1.2, -0.8),  # what is meant almost as much
         ("jeep", {"camel": -2.5}, -0.5, 0.0),  # a question that means no kind of thing
     ],
@@ -80,6 +80,14 @@ def test_next_to_nothing_drawn_speaks_against_the_answer():
     assert look.seen(np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), bool)) is None
     assert look.evidence(None, fits(camel=8.0)) == pytest.approx(LEAST_EVIDENCE, abs=0.01)
     assert look.evidence(None, fits()) == pytest.approx(0.0, abs=0.1)
+
+
+def test_what_has_no_name_says_nothing():
+    look = SecondLook(None, TABLE)
+    values = [look.evidence(best * SEEN["jeep"], fits(camel=6.0)) for best in (0.1, 0.25, 0.35, 0.6, 1.0)]
+    assert values[0] == pytest.approx(0.0, abs=0.05)
+    assert values == sorted(values, reverse=True)
+    assert values[-1] < -3.9
 
 
 def test_a_look_counts_as_much_as_the_policy_says():

@@ -19,7 +19,10 @@ from model.name_table import NameTable
 BACKGROUND = 200  # grey, 0..255, around a cut-out
 MARGIN = 1.15  # side of the picture over the longer side of the thing
 LEAST_PIXELS = 16
-LEAST_EVIDENCE = -5.0  # what is not meant at all speaks no louder than this
+SHARPNESS = 20.0  # a name whose cosine is larger by one part of so many is e times likelier
+# Cosine of the best name from which on a thing counts as known, and how fast; what is unknown says nothing.
+KNOWN, KNOWN_SPREAD = 0.3, 0.04
+LEAST_EVIDENCE = -4.0  # what is not meant at all speaks no louder than this
 # How hot, in logits, the best name must be for a question to mean a kind of thing, rather than a place.
 MEANT = 1.0
 
@@ -32,26 +35,28 @@ class SecondLook:
     names: NameTable
 
     def seen(self, frame: np.ndarray, mask: np.ndarray) -> torch.Tensor | None:
-        """How likely each name is for what a mask covers: float [K]; None for next to nothing.
+        """How well each name fits what a mask covers: cosines float [K]; None for next to nothing.
 
         Args:
             frame: uint8 [H, W, 3]. mask: bool [H, W].
         """
         picture = cut_out(frame, mask)
-        return None if picture is None else self.names.probabilities(self.pictures(picture[None]))[0]
+        return None if picture is None else self.names.likeness(self.pictures(picture[None]))[0]
 
     def evidence(self, seen: torch.Tensor | None, fits: torch.Tensor) -> float:
-        """What speaks for the answer, 0, or against it, down to -5, in logits.
+        """What speaks for the answer, 0, or against it, down to -4, in logits.
 
         Args:
             seen: see `seen`. fits: float [M] logits, how well each of the table's words fits the question.
         """
         meant = self.names.best_of_kinds(fits.float())
-        sure = float((meant.max() - MEANT).sigmoid())
+        sure = (meant.max() - MEANT).sigmoid()
         if seen is None:
-            return LEAST_EVIDENCE * sure
+            return float(LEAST_EVIDENCE * sure)
         relative = (meant - meant.max()).clamp(min=LEAST_EVIDENCE)
-        return sure * float((seen * relative.exp().to(seen)).sum().log())
+        likely = (SHARPNESS * seen).softmax(-1)
+        known = ((seen.max() - KNOWN) / KNOWN_SPREAD).sigmoid()
+        return float(sure * known * (likely * relative.exp()).sum().log())
 
 
 def cut_out(frame: np.ndarray, mask: np.ndarray) -> np.ndarray | None:

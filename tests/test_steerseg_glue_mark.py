@@ -134,9 +134,12 @@ def test_prompts_of_other_weights_are_loaded_with_one_warning(
 @pytest.fixture
 def embedded(monkeypatch) -> SimpleNamespace:
     """A tiny model in the place of the embedded one, which has the shipped glue's mark all the same."""
-    reasoner = EmbeddedReasoner(tiny_mllm(), SimpleNamespace(), SimpleNamespace(), RefusalPolicy())
+    sam = SimpleNamespace()
+    reasoner = EmbeddedReasoner(tiny_mllm(), sam, SimpleNamespace(), RefusalPolicy())
     whole = SimpleNamespace(reasoner=reasoner, propagator=SimpleNamespace())
     monkeypatch.setattr(visa.loading, "load", lambda *given, **named: whole)
+    monkeypatch.setattr(visa.loading, "embedded_networks", lambda *given: (reasoner.mllm, sam, sam))
+    monkeypatch.setattr(visa.steerseg.loading, "build_propagator", lambda *given: whole.propagator)
     return whole
 
 

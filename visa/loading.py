@@ -10,7 +10,7 @@ import yaml
 from torch import nn
 
 from model.clip_pictures import ClipPictures
-from model.mllm.mllm import RefusalPolicy
+from model.mllm.mllm import MLLM, RefusalPolicy
 from model.name_table import NameTable
 from model.sam import Sam, SamSegmenter
 from visa.downloads import fetch
@@ -116,7 +116,22 @@ def _find(model: str | Path) -> tuple[Path, str | Path | None]:
 def _build(preset: dict, folder: Path, device: torch.device) -> Segmenter:
     """The system that a preset describes; its files lie in ``folder``."""
     segment, reason, sample, propagate = (preset[stage] for stage in STAGES)
+    mllm, sam, tuned = embedded_networks(preset, folder, device)
+    reasoner = EmbeddedReasoner(
+        mllm=mllm,
+        sam=sam,
+        drawing=MaskDrawing(sam, tuned, **segment["drawing"]),
+        refusal=RefusalPolicy(**reason["refusal"]),
+        look=build_look(reason["look"], folder) if "look" in reason else None,
+    )
+    return Segmenter(reasoner, build_propagator(propagate, folder, sam), build_sampler(sample))
 
+
+def embedded_networks(
+    preset: dict, folder: Path, device: torch.device
+) -> tuple[MLLM, SamSegmenter, SamSegmenter]:
+    """The embedded MLLM, SAM as published, and the same SAM with the decoder that was tuned for the MLLM."""
+    segment, reason = preset["segment"], preset["reason"]
     sam = build_segmenter(segment, folder, device)
     if not isinstance(sam, SamSegmenter):
         raise InputError("the glue of this system was trained on MobileSAM: segment must name sam, not sam2")
@@ -134,11 +149,4 @@ def _build(preset: dict, folder: Path, device: torch.device) -> Segmenter:
     merge_lora(mllm)
     for part in (network, tuned, mllm):
         part.eval().requires_grad_(False).to(device)
-    reasoner = EmbeddedReasoner(
-        mllm=mllm,
-        sam=sam,
-        drawing=MaskDrawing(sam, SamSegmenter(tuned, pad_input=segment["pad_input"]), **segment["drawing"]),
-        refusal=RefusalPolicy(**reason["refusal"]),
-        look=build_look(reason["look"], folder) if "look" in reason else None,
-    )
-    return Segmenter(reasoner, build_propagator(propagate, folder, sam), build_sampler(sample))
+    return mllm, sam, SamSegmenter(tuned, pad_input=segment["pad_input"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from model.backbones.backbone import Backbone
 from model.backbones.embedded import EmbeddedBackbone
@@ -18,6 +19,7 @@ from model.steering.soft_prompt import STREAMS, SoftPrompt
 from visa.backbone_loading import find_backbone, load_backbone
 from visa.checkpoints.presets import options_of
 from visa.errors import InputError
+from visa.preset_files import find_preset
 from visa.propagation import ClipPropagator, Propagator
 from visa.reasoning.steerseg import SteerSegReasoner
 from visa.sam_loading import build_propagator, build_segmenter
@@ -83,16 +85,18 @@ def _embedded(
     name: str, preset: Mapping[str, Any], device: torch.device, options: Mapping[str, Any]
 ) -> Parts:
     """The MLLM, SAM and tracker of the embedded system, each as it stands there."""
-    from visa.loading import load
+    from visa.loading import embedded_networks
 
     if options:
         raise InputError(f"{name} has no load option {', '.join(options)}; its backbone is the embedded one")
     for stage in ("segment", "propagate"):
         if preset[stage] != EMBEDDED:
             raise InputError(f"{name}: with the embedded backbone {stage} is {EMBEDDED}, not {preset[stage]}")
-    whole = load(EMBEDDED, device=device)
-    backbone = EmbeddedBackbone(whole.reasoner.mllm, glue_mark(EMBEDDED))
-    return backbone, whole.reasoner.sam, whole.propagator
+    path = find_preset(EMBEDDED)
+    whole = yaml.safe_load(path.read_text(encoding="utf-8"))
+    mllm, sam, _ = embedded_networks(whole, path.parent, device)
+    backbone = EmbeddedBackbone(mllm, glue_mark(EMBEDDED))
+    return backbone, sam, build_propagator(whole["propagate"], path.parent, sam)
 
 
 def _published(

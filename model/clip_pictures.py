@@ -35,8 +35,7 @@ class ClipPictures:
             import onnxruntime
         except ImportError as error:
             raise ValueError(
-                "the look at what was drawn needs ONNX Runtime: pip install onnxruntime, "
-                "or take `look` out of the preset"
+                "the look at what was drawn needs ONNX Runtime: pip install onnxruntime"
             ) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or torch.get_num_threads()

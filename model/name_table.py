@@ -94,8 +94,10 @@ class NameTable:
         words = json.dumps([[name, *kinds] for name, kinds in zip(self.names, self.kinds, strict=True)])
         tensors = {"centre": self.centre.float().contiguous(), "places": self.places.half().contiguous()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, path, {"names": words})
-        path.chmod(0o644)  # the library lets nobody else read what it writes
+        partial = path.with_name(f".{path.name}.partial")
+        save_file(tensors, partial, {"names": words})
+        partial.chmod(0o644)  # the library lets nobody else read what it writes
+        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> NameTable:
@@ -113,5 +115,5 @@ class NameTable:
             return cls(names, tuple(tuple(row[1:]) for row in rows), tensors["centre"].float(), places)
         except FileNotFoundError:
             raise
-        except (OSError, SafetensorError, KeyError, IndexError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, IndexError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no table of names: {error}") from error

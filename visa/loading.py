@@ -91,8 +91,17 @@ def load(
         raise InputError(f"{path}: {error}") from error
 
 
-def build_look(look: dict, folder: Path) -> SecondLook:
-    """The look at what was drawn that a preset's section describes."""
+def build_look(look: dict | None, refusal: dict, folder: Path) -> SecondLook | None:
+    """The look at what was drawn, if a preset's section describes one.
+
+    Raises:
+        ValueError: there is one and it counts nothing, or none and it should count.
+    """
+    counts = refusal.get("look_weight", 0.0) > 0 and refusal.get("second_look") is not None
+    if bool(look) != counts:
+        raise ValueError("`look` and a positive `refusal.look_weight` with a `second_look` go together")
+    if not look:
+        return None
     return SecondLook(ClipPictures(fetch(look["pictures"])), NameTable.load(folder / look["names"]))
 
 
@@ -122,7 +131,7 @@ def _build(preset: dict, folder: Path, device: torch.device) -> Segmenter:
         sam=sam,
         drawing=MaskDrawing(sam, tuned, **segment["drawing"]),
         refusal=RefusalPolicy(**reason["refusal"]),
-        look=build_look(reason["look"], folder) if "look" in reason else None,
+        look=build_look(reason.get("look"), reason["refusal"], folder),
     )
     return Segmenter(reasoner, build_propagator(propagate, folder, sam), build_sampler(sample))
 

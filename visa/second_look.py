@@ -1,8 +1,9 @@
 """A second look: once something is drawn, is it what was asked for?
 
 What was drawn is cut out and shown to CLIP, which says what it could be called; the MLLM says how hot places
-that look like each of those names would be for the question. A name that is both seen and meant speaks for
-the answer, and one that is seen while another is meant speaks against it. Neither half was trained for this.
+that look like each of those names would be for the question. Where what is seen is not what is meant, that
+speaks against the answer; nothing speaks for it here, as that is what the heat is for. Neither half was
+trained for this, and the figures below were set on the clips that benchmarks/RESULTS.md names.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from model.name_table import NameTable
 BACKGROUND = 200  # grey, 0..255, around a cut-out
 MARGIN = 1.15  # side of the picture over the longer side of the thing
 LEAST_PIXELS = 16
-SHARPNESS = 20.0  # a name whose cosine is larger by one part of so many is e times likelier
+SHARPNESS = 30.0  # a name whose cosine is larger by one part of so many is e times likelier
 # Cosine of the best name from which on a thing counts as known, and how fast; what is unknown says nothing.
-KNOWN, KNOWN_SPREAD = 0.3, 0.04
+KNOWN, KNOWN_SPREAD = 0.4, 0.04
 LEAST_EVIDENCE = -4.0  # what is not meant at all speaks no louder than this
 # How hot, in logits, the best name must be for a question to mean a kind of thing, rather than a place.
-MEANT = 1.0
+MEANT = 2.0
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,22 @@ class SecondLook:
     names: NameTable
 
     def seen(self, frame: np.ndarray, mask: np.ndarray) -> torch.Tensor | None:
-        """How well each name fits what a mask covers: cosines float [K]; None for next to nothing.
+        """How well each name fits what a mask covers: cosines float [K]; None if it is too small.
 
         Args:
             frame: uint8 [H, W, 3]. mask: bool [H, W].
         """
         picture = cut_out(frame, mask)
-        return None if picture is None else self.names.likeness(self.pictures(picture[None]))[0]
+        if picture is None:
+            return None
+        # Seen from both sides, as the tower's 8 bits are a little uneven.
+        both = np.stack([picture, picture[:, ::-1]])
+        return self.names.likeness(self.pictures(both)).mean(0)
 
     def evidence(self, seen: torch.Tensor | None, fits: torch.Tensor) -> float:
-        """What speaks for the answer, 0, or against it, down to -4, in logits.
+        """What speaks against the answer, in logits: 0 for nothing, down to about -4.
+
+        A question is compared with the one that would mean just what is seen: that one has nothing against it.
 
         Args:
             seen: see `seen`. fits: float [M] logits, how well each of the table's words fits the question.
@@ -52,11 +59,12 @@ class SecondLook:
         meant = self.names.best_of_kinds(fits.float())
         sure = (meant.max() - MEANT).sigmoid()
         if seen is None:
-            return float(LEAST_EVIDENCE * sure)
+            return 0.0
         relative = (meant - meant.max()).clamp(min=LEAST_EVIDENCE)
         likely = (SHARPNESS * seen).softmax(-1)
         known = ((seen.max() - KNOWN) / KNOWN_SPREAD).sigmoid()
-        return float(sure * known * (likely * relative.exp()).sum().log())
+        against = (likely * relative.exp()).sum().log() - likely.max().log()
+        return float(sure * known * against.clamp(max=0))
 
 
 def cut_out(frame: np.ndarray, mask: np.ndarray) -> np.ndarray | None:

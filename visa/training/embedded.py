@@ -222,7 +222,10 @@ def make_loadable(out: Path) -> None:
     path = find_preset("embedded")
     preset = yaml.safe_load(path.read_text(encoding="utf-8"))
     reason = preset["reason"]
-    for section, name in ((reason, "semantic"), (reason, "classes"), (reason["look"], "names")):
+    small_files = [(reason, "semantic"), (reason, "classes")]
+    if reason.get("look"):
+        small_files.append((reason["look"], "names"))
+    for section, name in small_files:
         small = path.parent / section[name]
         shutil.copyfile(small, out / small.name)
         section[name] = small.name

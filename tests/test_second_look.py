@@ -17,6 +17,7 @@ from model.mllm.mllm import RefusalPolicy
 from model.name_table import NameTable
 from tests.test_name_table import SHIPPED
 from tests.test_segmenter import NUM_FRAMES, make, numbered_frame
+from visa.loading import build_look
 from visa.public_files import FILES
 from visa.second_look import BACKGROUND, SecondLook, cut_out
 from visa.video import Video
@@ -106,6 +107,20 @@ def test_a_look_counts_as_much_as_the_policy_says():
         logit = 0.5 + 2.0 * evidence  # an even first answer, heat 1.5, one asked for
         assert believed.found_prob(0.5, heat, evidence) == pytest.approx(1 / (1 + np.exp(-logit)))
     assert RefusalPolicy(second_look=1.0).found_prob(0.5, heat, -5.0) == believed.found_prob(0.5, heat, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("look", "refusal"),
+    [
+        (None, {"second_look": 2.0, "look_weight": 2.0}),
+        ({"pictures": "clip", "names": "n"}, {"second_look": 2.0}),
+        ({"pictures": "clip", "names": "n"}, {"look_weight": 2.0}),
+    ],
+)
+def test_a_look_and_what_it_counts_go_together(look, refusal, tmp_path):
+    with pytest.raises(ValueError, match="go together"):
+        build_look(look, refusal, tmp_path)
+    assert build_look(None, {"second_look": 2.0}, tmp_path) is None
 
 
 class FakePictures:

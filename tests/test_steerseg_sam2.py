@@ -15,6 +15,7 @@ from visa.sam2_propagation import Sam2Propagator
 from visa.sampling import Keyframes
 from visa.segmenter import Segmenter
 from visa.steerseg.attention import Looking
+from visa.tracked_frames import ClipFeatures
 from visa.viewing import Viewing
 
 NUM_FRAMES, KEYFRAMES = 5, 3
@@ -91,3 +92,16 @@ def test_shared_features_are_the_segmenters_bit_by_bit(model) -> None:
         assert all(torch.equal(a, b) for a, b in zip(ours.levels, theirs.levels, strict=True))
         assert (ours.input_size, ours.original_size) == (theirs.input_size, theirs.original_size)
         assert ours is together.tracker_features[index].features
+
+
+def test_a_keyframe_stays_encoded_when_the_tracker_forgets_it(model) -> None:
+    """Of a long clip the tracker keeps what fits into its memory; keyframes are asked for again."""
+    video, network = clip(), CountedNetwork(model)
+    viewing = Viewing(video, list, Sam2Segmenter(network), Sam2Propagator(network))
+    features = viewing.tracker_features
+    viewing.tracker_features = ClipFeatures(video, features.encoder, cache_bytes=0)
+    for _ in range(2):
+        for index in (0, 2, 4):
+            with torch.inference_mode():
+                viewing.sam_features(index)
+    assert network.encoded == 3

@@ -36,7 +36,7 @@ class SecondLook:
     names: NameTable
 
     def seen(self, frame: np.ndarray, mask: np.ndarray) -> torch.Tensor | None:
-        """How well each name fits what a mask covers: cosines float [K]; None if it is too small.
+        """How well each name fits what a mask covers: cosines [K]; None if it is too small.
 
         Args:
             frame: uint8 [H, W, 3]. mask: bool [H, W].
@@ -51,7 +51,7 @@ class SecondLook:
     def evidence(self, seen: torch.Tensor | None, fits: torch.Tensor) -> float:
         """What speaks against the answer, in logits: 0 for nothing, down to about -4.
 
-        A question is compared with the one that would mean just what is seen: that one has nothing against it.
+        The question is compared with one that means just what is seen, which has nothing against it.
 
         Args:
             seen: see `seen`. fits: float [M] logits, how well each of the table's words fits the question.

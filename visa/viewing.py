@@ -70,15 +70,18 @@ class Viewing:
 
     def sam_features(self, index: int) -> FrameFeatures:
         """SAM's features of the frame ``index``; the tracker's own, where it follows on the same SAM 2."""
-        if self._tracks_on_sam:
-            return self.tracker_features[index].features
         return _remember(
             self._sam_features,
             self.limits.sam_frames,
             index,
-            lambda i: self._sam.encode(self.video.frames([i])),
+            self._encode_for_sam,
             newest_first=self.limits.in_order,
         )
+
+    def _encode_for_sam(self, index: int) -> FrameFeatures:
+        if self._tracks_on_sam:
+            return self.tracker_features[index].features
+        return self._sam.encode(self.video.frames([index]))
 
     def reading(self, frames: Key, read: Callable[[Key], Value]) -> Value:
         """What ``read`` makes of ``frames``, before any question; made once for what is equal."""

@@ -203,18 +203,10 @@ class Desk:
         folder = visitor.new_folder(ANSWERS, MAX_ANSWERS)
         try:
             tracklet.save(folder, progress=partial(report, "save"))
+            _add_downloads(folder, tracklet)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        with zipfile.ZipFile(folder / MASKS_NAME, "w") as masks:  # PNGs are packed already
-            for name in (*(f"{frame}.png" for frame in tracklet.frame_names), RESULT_NAME, OVERLAY_NAME):
-                masks.write(folder / name, f"{tracklet.video.name}/{name}")
-        if tracklet.target_frame is not None:
-            from visa.overlay import draw_masks
-
-            index = tracklet.target_frame
-            drawn = draw_masks(tracklet.video[index], tracklet.masks_at(index))
-            _save_jpeg(drawn, folder / TARGET_NAME)
         target = tracklet.target_frame
         if target is None and recorded.choice is not None:
             target = int(recorded.choice.target)
@@ -231,6 +223,19 @@ class Desk:
             num_objects=len(tracklet.tracks) if tracklet.found else 0,
             warnings=tuple(tracklet.video.warnings),
         )
+
+
+def _add_downloads(folder: Path, tracklet: Tracklet) -> None:
+    """Add what the page offers beside a saved answer: all files in one, and the target frame with masks."""
+    with zipfile.ZipFile(folder / MASKS_NAME, "w") as masks:  # PNGs are packed already
+        for name in (*(f"{frame}.png" for frame in tracklet.frame_names), RESULT_NAME, OVERLAY_NAME):
+            masks.write(folder / name, f"{tracklet.video.name}/{name}")
+    if tracklet.target_frame is not None:
+        from visa.overlay import draw_masks
+
+        index = tracklet.target_frame
+        drawn = draw_masks(tracklet.video[index], tracklet.masks_at(index))
+        _save_jpeg(drawn, folder / TARGET_NAME)
 
 
 def _open_as(path: Path, name: str) -> Video:

@@ -7,6 +7,7 @@ ROOT is a folder in the ReVOS layout. The rows:
     as loaded           the model's own settings
     no prompt           attention is not steered: DecAF's way, without its contrast
     attributes          the model is asked for attributes first, or is not, where its settings ask
+    both streams        points from the mean of both maps, ranking with SteerSeg's 0.3 to 0.7
     frame only          points and ranking from the frames read one by one
     video only          points and ranking from the frames read together
     threshold T         points from another attention on
@@ -77,9 +78,9 @@ def rows(reasoner) -> dict:
     def changed(section: str, **values):
         return replace(settings, **{section: replace(getattr(settings, section), **values)})
 
-    def one_stream(weight: float):
-        fusion = changed("fusion", frame_weight=weight).fusion
-        return replace(changed("ranking", frame_weight=weight), fusion=fusion)
+    def streams(fused: float, ranked: float):
+        fusion = changed("fusion", frame_weight=fused).fusion
+        return replace(changed("ranking", frame_weight=ranked), fusion=fusion)
 
     asks = settings.attributes.ask
     made = {
@@ -88,8 +89,9 @@ def rows(reasoner) -> dict:
         "no attributes" if asks else "attributes": replace(
             reasoner, settings=changed("attributes", ask=not asks)
         ),
-        "frame only": replace(reasoner, settings=one_stream(1.0)),
-        "video only": replace(reasoner, settings=one_stream(0.0)),
+        "both streams": replace(reasoner, settings=streams(0.5, 0.3)),
+        "frame only": replace(reasoner, settings=streams(1.0, 1.0)),
+        "video only": replace(reasoner, settings=streams(0.0, 0.0)),
     }
     for threshold in THRESHOLDS:
         made[f"threshold {threshold}"] = replace(reasoner, settings=changed("points", threshold=threshold))

@@ -103,7 +103,7 @@ def test_one_command_makes_the_table(ablation, capsys):
     assert code == 0
     rows = table(capsys.readouterr().out)
     assert list(rows) == [
-        "as loaded", "no prompt", "attributes", "frame only", "video only",
+        "as loaded", "no prompt", "attributes", "both streams", "frame only", "video only",
         "threshold 0.5", "threshold 0.65", "threshold 0.9", "argmax",
     ]  # fmt: skip
     assert rows["as loaded"] == 100

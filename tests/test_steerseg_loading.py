@@ -79,12 +79,13 @@ def test_every_preset_names_every_value_and_marks_the_guesses(name):
     preset = preset_of(name)
     assert preset["reason"]["system"] == "steerseg"
     settings = read_settings({step: preset["reason"][step] for step in STEPS})
-    assert settings.ranking.frame_weight == 0.3
+    # What SteerSeg's files say; of our own small model the video stream is no help, which its file tells.
+    assert settings.ranking.frame_weight == (1.0 if name == "steerseg-embedded" else 0.3)
     text = (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
     lines = text.splitlines()
     for guessed in ("threshold", "residual", "max_candidates", "suppression_iou", "sigma", "absent_below"):
         (line,) = [line for line in lines if line.strip().startswith(f"{guessed}:")]
-        assert "a guess" in line
+        assert "a guess" in line or (name == "steerseg-embedded" and "set on davis7" in line)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -50,15 +50,28 @@ def test_a_cut_out_shows_the_thing_alone_in_the_middle():
     assert not (picture == 10).all(-1).any()  # nothing of what is around it
 
 
+def test_a_thing_is_shown_where_it_is_with_grey_beyond_the_frame():
+    frame = np.arange(60 * 100, dtype=np.uint16).reshape(60, 100, 1).repeat(3, 2)
+    frame = (frame % 90).astype(np.uint8)
+    mask = np.zeros((60, 100), bool)
+    mask[0:40, 5:45] = True  # side 46, three pixels of margin; three above are beyond the frame
+    picture = cut_out(frame, mask, alone=False)
+    expected = np.full((46, 46, 3), BACKGROUND, np.uint8)
+    expected[3:] = frame[0:43, 2:48]
+    assert (picture == cv2.resize(expected, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)).all()
+
+
 @given(st.integers(1, 40), st.integers(1, 40), st.data())
 def test_any_mask_is_cut_out_or_too_small(height, width, data):
     mask = np.zeros((height, width), bool)
     for _ in range(data.draw(st.integers(0, 3))):
         top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
         mask[top : top + data.draw(st.integers(1, 40)), left : left + data.draw(st.integers(1, 40))] = True
-    picture = cut_out(np.zeros((height, width, 3), np.uint8), mask)
-    assert (picture is None) == (mask.sum() < 16)
-    assert picture is None or picture.shape == (SIDE, SIDE, 3)
+    frame = np.zeros((height, width, 3), np.uint8)
+    assert (SecondLook(FakePictures("camel"), TABLE).seen(frame, mask) is None) == (mask.sum() < 16)
+    for alone in (True, False):
+        if mask.any():
+            assert cut_out(frame, mask, alone=alone).shape == (SIDE, SIDE, 3)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +168,8 @@ def test_an_answer_that_points_at_something_else_is_taken_back(seen, found, monk
     monkeypatch.setattr(reasoner.drawing, "draw", large)
     tracklet = segmenter.segment(video, "the camel")
     (shown,) = pictures.shown
-    assert (shown[0] == shown[1][:, ::-1]).all()
+    assert len(shown) == 4
+    assert (shown[2:] == shown[:2, :, ::-1]).all()
     assert tracklet.found == found
     assert ("[SEG]" in tracklet.answer) == found
     assert (tracklet.score >= 0.5) == found

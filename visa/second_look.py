@@ -22,10 +22,10 @@ MARGIN = 1.15  # side of the picture over the longer side of the thing
 LEAST_PIXELS = 16
 SHARPNESS = 30.0  # a name whose cosine is larger by one part of so many is e times likelier
 # Cosine of the best name from which on a thing counts as known, and how fast; what is unknown says nothing.
-KNOWN, KNOWN_SPREAD = 0.4, 0.04
+KNOWN, KNOWN_SPREAD = 0.35, 0.04
 LEAST_EVIDENCE = -4.0  # what is not meant at all speaks no louder than this
 # How hot, in logits, the best name must be for a question to mean a kind of thing, rather than a place.
-MEANT = 2.0
+MEANT = 3.0
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class SecondLook:
         Args:
             frame: uint8 [H, W, 3]. mask: bool [H, W].
         """
-        picture = cut_out(frame, mask)
-        if picture is None:
+        if mask.sum() < LEAST_PIXELS:
             return None
-        # Seen from both sides, as the tower's 8 bits are a little uneven.
-        both = np.stack([picture, picture[:, ::-1]])
-        return self.names.likeness(self.pictures(both)).mean(0)
+        # Alone and where it is, as a part alone tells little; mirrored, as 8 bits are a little uneven.
+        pictures = [cut_out(frame, mask, alone=alone) for alone in (True, False)]
+        pictures += [picture[:, ::-1] for picture in pictures]
+        return self.names.likeness(self.pictures(np.stack(pictures))).mean(0)
 
     def evidence(self, seen: torch.Tensor | None, fits: torch.Tensor) -> float:
         """What speaks against the answer, in logits: 0 for nothing, down to about -4.
@@ -67,22 +67,24 @@ class SecondLook:
         return float(sure * known * against.clamp(max=0))
 
 
-def cut_out(frame: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
-    """What a mask covers, in the middle of a grey square: uint8 [224, 224, 3].
+def cut_out(frame: np.ndarray, mask: np.ndarray, *, alone: bool = True) -> np.ndarray:
+    """What a mask covers, in the middle of a square: uint8 [224, 224, 3].
 
     Args:
-        frame: uint8 [H, W, 3], RGB. mask: bool [H, W].
-
-    Returns:
-        None where the mask has fewer than 16 pixels.
+        frame: uint8 [H, W, 3], RGB.
+        mask: bool [H, W], not empty.
+        alone: on grey; otherwise with what is around it, and grey beyond the frame.
     """
     rows, columns = np.nonzero(mask)
-    if len(rows) < LEAST_PIXELS:
-        return None
     top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
     side = round(max(bottom - top, right - left) * MARGIN)
     square = np.full((side, side, 3), BACKGROUND, np.uint8)
     y, x = (side - (bottom - top)) // 2, (side - (right - left)) // 2
-    covered = cv2.dilate(mask[top:bottom, left:right].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    square[y : y + bottom - top, x : x + right - left][covered] = frame[top:bottom, left:right][covered]
+    if alone:
+        covered = cv2.dilate(mask[top:bottom, left:right].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        square[y : y + bottom - top, x : x + right - left][covered] = frame[top:bottom, left:right][covered]
+    else:
+        high, low = max(0, top - y), min(len(frame), top - y + side)
+        near, far = max(0, left - x), min(frame.shape[1], left - x + side)
+        square[high - top + y : low - top + y, near - left + x : far - left + x] = frame[high:low, near:far]
     return cv2.resize(square, (SIDE, SIDE), interpolation=cv2.INTER_AREA if side > SIDE else cv2.INTER_CUBIC)

@@ -39,9 +39,8 @@ def make_table(assets: AssetLibrary, pictures: ClipPictures, lexicon: Lexicon) -
         for sprite in (variants[index] for index in chosen):
             picture = assets.picture(sprite)
             shown = cut_out(np.ascontiguousarray(picture[..., :3]), picture[..., 3] > 127)
-            if shown is not None:
-                names.append(name)
-                points.append(pictures(shown[None]))
+            names.append(name)
+            points.append(pictures(shown[None]))
         concept = lexicon.concept(name, variants[0].category)
         kinds[name] = [str(kind) for kind in concept.kinds if kind != "thing" and may_say(str(kind))]
     return NameTable.from_pictures(names, torch.cat(points), kinds)

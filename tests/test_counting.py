@@ -55,7 +55,7 @@ def test_a_folder_of_one_video_and_one_question(
         bar.begin(task, 1, is_own=True)
         bar.answered(ask, answer(video, "thing"), tmp_path)
     assert "1/1 question answered, " in capsys.readouterr().err
-    with pytest.raises(InputError, match="of 1 video that the questions name none is in "):
+    with pytest.raises(InputError, match="the questions name 1 video, and none is in "):
         folder_tasks(tmp_path, {"gone.mp4": ["thing"]}, tmp_path / "out")
 
 

@@ -34,7 +34,7 @@ run = folder_films.run
         ({"../a.mp4": ["x"]}, "expected the name of a video in"),
         ({"/etc/a.mp4": ["x"]}, "expected the name of a video in"),
         ({"nul\0.mp4": ["x"]}, "expected the name of a video in"),
-        ({"gone.mp4": ["x"], "lost.mp4": ["y"]}, "of 2 videos that the questions name none is in"),
+        ({"gone.mp4": ["x"], "lost.mp4": ["y"]}, "the questions name 2 videos, and none is in"),
     ],
 )
 def test_bad_questions_are_found_first(films, run, tmp_path, capsys, monkeypatch, queries, words) -> None:

@@ -210,7 +210,7 @@ def test_a_video_that_fails_is_named_and_the_others_count(root, third, capsys):
     third.fails = "shapes/1"
     found = validate_on_benchmark(None, BenchmarkSettings(root=str(root)), ALONE)
     assert found.questions == 1
-    assert "not scored were 1 of 2 questions: shapes/1 cannot be read" in capsys.readouterr().out
+    assert "1 of 2 questions not scored: shapes/1 cannot be read" in capsys.readouterr().out
     third.fails = "shapes/0"
     with pytest.raises(TrainingError, match="nothing could be scored: shapes/0 cannot"):
         validate_on_benchmark(None, BenchmarkSettings(root=str(root), videos=1), ALONE)

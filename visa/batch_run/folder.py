@@ -56,7 +56,7 @@ def folder_tasks(
         asked = _named(folder, queries, found)
         if not any(path.exists() for path in asked):
             raise InputError(
-                f"of {count_of(len(asked), 'video')} that the questions name none is in {folder}: "
+                f"the questions name {count_of(len(asked), 'video')}, and none is in {folder}: "
                 f"{', '.join(spoken(path) for path in list(asked)[:3])}"
             )
     else:

@@ -93,7 +93,7 @@ def validate_on_benchmark(start: Start, wanted: BenchmarkSettings, ranks: Ranks)
     faults = [row.fault for row in rows if row.fault]
     if ranks.is_first and faults:
         print(
-            f"visa: not scored were {len(faults)} of {count_of(len(rows), 'question')}: {faults[0]}",
+            f"visa: {len(faults)} of {count_of(len(rows), 'question')} not scored: {faults[0]}",
             flush=True,
         )
     line = _telling(protocol.summary(rows))

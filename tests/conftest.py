@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 # The same examples in every run, however slow the machine: a test that fails here fails everywhere.
@@ -28,6 +30,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("--golden").is_dir():
         raise pytest.UsageError(f"--golden: no folder {config.getoption('--golden')}")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch on one core: small networks are faster so, and sums come out the same on every machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -24,14 +24,6 @@ class PooledEncoder(nn.Module):
         return self.mix(nn.functional.avg_pool2d(images, 16))
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def sam() -> Sam:
     network = build_sam("vit_t", image_size=SIDE)

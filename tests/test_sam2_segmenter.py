@@ -23,12 +23,7 @@ SIZE = (48, 80)
 TOLERANCE = {"atol": 2e-5, "rtol": 1e-5}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from model.sam.import_segment_anything import builders
 from tests import small_sam
 from tests.small_sam import SIDE, PooledEncoder
 
-one_thread = small_sam.one_thread
+pytestmark = pytest.mark.usefixtures("one_thread")
 sam = small_sam.sam
 
 

@@ -10,7 +10,7 @@ from model.sam import SamSegmenter, build_sam, fastest_encoder_dtype
 from tests import small_sam
 from tests.small_sam import SIDE, random
 
-one_thread = small_sam.one_thread
+pytestmark = pytest.mark.usefixtures("one_thread")
 sam = small_sam.sam
 segmenter = small_sam.segmenter
 frames = small_sam.frames

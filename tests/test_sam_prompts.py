@@ -12,7 +12,7 @@ from model.sam.import_segment_anything import modeling
 from tests import small_sam
 from tests.small_sam import SIDE, package_decode, random
 
-one_thread = small_sam.one_thread
+pytestmark = pytest.mark.usefixtures("one_thread")
 sam = small_sam.sam
 segmenter = small_sam.segmenter
 frames = small_sam.frames

@@ -22,12 +22,7 @@ def encoder() -> TinyViT:
     return network
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import gc
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import threading
@@ -27,6 +28,9 @@ from visa.training.engine.batch import TrainingBatch
 if TYPE_CHECKING:
     from dataset.mixture import Mixture
     from visa.training.batches.examples import ExampleMaker
+
+
+DYING = 5.0  # seconds that the end of a process may take to be known
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,10 @@ class Workers:
             raise RuntimeError("these workers were ended; start others")
         try:
             return next(self._deliveries)
-        except RuntimeError as error:
+        # Who dies while its delivery is fetched breaks the connection, before anybody knows that it died.
+        except (RuntimeError, OSError, EOFError) as error:
+            if not isinstance(error, RuntimeError):
+                self._await_a_death()
             if dead := self._dead():
                 raise DataError(dead) from error
             raise
@@ -121,6 +128,12 @@ class Workers:
         """Ends the processes. After a failure they would otherwise live as long as its traceback does."""
         self._deliveries = None
         _kill(self.processes)
+
+    def _await_a_death(self) -> None:
+        """Waits a little for the end of one to be known."""
+        sentinels = {process.sentinel: process for process in self.processes}
+        for ended in multiprocessing.connection.wait(list(sentinels), DYING):
+            sentinels[ended].join(DYING)  # its files close before it can be asked how it ended
 
     def _dead(self) -> str:
         """In a line, who died and why; "" if all live."""

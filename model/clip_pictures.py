@@ -23,14 +23,13 @@ class ClipPictures:
     """The tower, ready to run.
 
     Args:
-        path: the ONNX file.
-        threads: cores for one picture; by default as many as torch takes.
+        path: the ONNX file. It runs on as many cores as torch takes.
 
     Raises:
         ValueError: ONNX Runtime is not installed, or the file is not such a tower.
     """
 
-    def __init__(self, path: Path, threads: int | None = None):
+    def __init__(self, path: Path):
         try:
             import onnxruntime
         except ImportError as error:
@@ -38,7 +37,7 @@ class ClipPictures:
                 "the look at what was drawn needs ONNX Runtime: pip install onnxruntime"
             ) from error
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors; it warns of every matrix in 8 bits
         try:
             self._session = onnxruntime.InferenceSession(

@@ -56,10 +56,10 @@ class SecondLook:
         Args:
             seen: see `seen`. fits: float [M] logits, how well each of the table's words fits the question.
         """
-        meant = self.names.best_of_kinds(fits.float())
-        sure = (meant.max() - MEANT).sigmoid()
         if seen is None:
             return 0.0
+        meant = self.names.best_of_kinds(fits.float())
+        sure = (meant.max() - MEANT).sigmoid()
         relative = (meant - meant.max()).clamp(min=LEAST_EVIDENCE)
         likely = (SHARPNESS * seen).softmax(-1)
         known = ((seen.max() - KNOWN) / KNOWN_SPREAD).sigmoid()

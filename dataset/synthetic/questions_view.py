@@ -44,6 +44,11 @@ GENERAL_KINDS = frozenset(
 PLAIN_PEOPLE = ("person", "man", "woman", "boy", "girl", "child", "people", "men", "women")
 
 
+def is_taught(noun: str) -> bool:
+    """Whether training may say a noun: held-out names stay out of it, the broad categories do not."""
+    return noun in CATEGORIES or not is_held_out(noun)
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """A scene with its objects' meanings.
@@ -77,7 +82,7 @@ class View:
 
     def may_say(self, noun: str) -> bool:
         """Whether a noun may stand in this scene's questions: held-out names stay out of training."""
-        return not self.trains or noun in CATEGORIES or not is_held_out(noun)
+        return not self.trains or is_taught(noun)
 
     def named(self, noun: str) -> Truth:
         """Of which objects a noun is true."""

@@ -79,7 +79,7 @@ class EmbeddedReasoner:
         return self.mllm.word_embeddings(self.look.names.words)
 
     def _evidence(self, viewing: Viewing, target: int, answer: Answer, masks: np.ndarray) -> float:
-        """What speaks for or against masks bool [n, H, W] drawn on the target frame, taken as one thing."""
+        """What speaks against masks bool [n, H, W] drawn on the target frame, taken as one thing."""
         if self.look is None:
             return 0.0
         seen = self.look.seen(viewing.video.frames([target])[0], masks.any(0))

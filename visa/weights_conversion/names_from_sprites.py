@@ -17,7 +17,7 @@ from tqdm import tqdm
 from dataset.synthetic.assets import AssetLibrary
 from dataset.synthetic.lexicon import Lexicon, default_lexicon, is_held_out
 from dataset.synthetic.library import PUBLIC_FILES, open_library
-from dataset.synthetic.taxonomy import CATEGORIES
+from dataset.synthetic.questions_view import is_taught
 from model.clip_pictures import ClipPictures
 from model.name_table import NameTable
 from visa.downloads import fetch
@@ -42,13 +42,8 @@ def make_table(assets: AssetLibrary, pictures: ClipPictures, lexicon: Lexicon) -
             names.append(name)
             points.append(pictures(shown[None]))
         concept = lexicon.concept(name, variants[0].category)
-        kinds[name] = [str(kind) for kind in concept.kinds if kind != "thing" and may_say(str(kind))]
+        kinds[name] = [str(kind) for kind in concept.kinds if kind != "thing" and is_taught(str(kind))]
     return NameTable.from_pictures(names, torch.cat(points), kinds)
-
-
-def may_say(noun: str) -> bool:
-    """Whether training may say a noun, as in its questions (`dataset.synthetic.questions_view`)."""
-    return noun in CATEGORIES or not is_held_out(noun)
 
 
 def main() -> None:

@@ -99,12 +99,13 @@ def tiny(frame):
 
     from model.xmem import XMem, for_tracking
     from model.xmem.resnet import ResNetKeyTrunk
-    from visa.propagation import ImageEncoder, Propagator
+    from visa.propagation import ImageEncoder
     from visa.reasoning import DrawnFrames, GivenAnswer
     from visa.sampling import MiddleFrame
     from visa.segmenter import Segmenter
     from visa.tracking import TRACKING_CONFIG
     from visa.viewing import ViewingLimits
+    from visa.xmem_propagation import Propagator
 
     class Squares:
         limits, sam, tower = ViewingLimits(), None, None

@@ -109,11 +109,12 @@ def visa_like(attention: str, *, tiny: bool):
     from visa.checkpoints.configuration import TOWERS
     from visa.checkpoints.options import LoadOptions
     from visa.checkpoints.sam_shapes import sam_dtype
-    from visa.propagation import ImageEncoder, Propagator
+    from visa.propagation import ImageEncoder
     from visa.reasoning.pointing import AnswerSettings
     from visa.reasoning.visa import VisaReasoner
     from visa.sampling import AtPercent
     from visa.segmenter import Segmenter
+    from visa.xmem_propagation import Propagator
 
     device, dtype = "cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16
     LoadOptions(attention=attention, device=device)  # refuses what is not to be had

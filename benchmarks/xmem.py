@@ -51,8 +51,9 @@ def measure(options: argparse.Namespace) -> None:
 
     from model.xmem import for_tracking, load_xmem
     from visa.downloads import fetch
-    from visa.propagation import ImageEncoder, Propagator
+    from visa.propagation import ImageEncoder
     from visa.video import Video
+    from visa.xmem_propagation import Propagator
 
     clip = Video.open(options.clip or fetch("bikes.mp4"))
     clip = Video.from_frames(clip.frames(range(min(options.frames, len(clip)))))

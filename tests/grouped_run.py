@@ -25,12 +25,13 @@ from tests.small_xmem import small_network
 from visa.batch_run.manifest import Manifest
 from visa.batch_run.ranks import Rank
 from visa.commands import inference
-from visa.propagation import ImageEncoder, Propagator
+from visa.propagation import ImageEncoder
 from visa.reasoning import DrawnFrames, GivenAnswer
 from visa.sampling import FrameChoice, MiddleFrame
 from visa.segmenter import Segmenter
 from visa.tracklet import Tracklet
 from visa.viewing import ViewingLimits
+from visa.xmem_propagation import Propagator
 
 PRECISIONS = ("bfloat16", "autocast")
 

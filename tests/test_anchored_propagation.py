@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tests.synthetic_clips import number_of, numbered_frame
-from visa import propagation as module
+from visa import xmem_propagation as module
 from visa.anchored_propagation import stream_anchored
-from visa.propagation import Propagator
 from visa.video import Video
+from visa.xmem_propagation import Propagator
 
 NUM_FRAMES, HEIGHT, WIDTH = 6, 16, 24
 

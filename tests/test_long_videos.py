@@ -15,13 +15,14 @@ from PIL import Image
 from small_xmem import small_network
 
 from model.xmem import MemoryConfig
-from visa import contact_sheet, propagation
-from visa.propagation import Anchor, ClipFeatures, ImageEncoder, Propagator
+from visa import contact_sheet, xmem_propagation
+from visa.propagation import Anchor, ClipFeatures, ImageEncoder
 from visa.reasoning import DrawnFrames, GivenAnswer
 from visa.sampling import MiddleFrame
 from visa.segmenter import Segmenter
 from visa.video import Video
 from visa.viewing import ViewingLimits
+from visa.xmem_propagation import Propagator
 
 HEIGHT, WIDTH = 120, 160
 
@@ -103,9 +104,9 @@ def test_a_walk_holds_few_frames_and_a_bounded_memory(monkeypatch: pytest.Monkey
     video = Video(MadeFrames(40), "long", cache_bytes=6 * HEIGHT * WIDTH * 3)
     features = ClipFeatures(video, propagator.encoder, 4 * propagator.encoder(video[0]).num_bytes)
     trackers = []
-    made = propagation.XMemTracker
+    made = xmem_propagation.XMemTracker
     monkeypatch.setattr(
-        propagation, "XMemTracker", lambda *given: trackers.append(made(*given)) or trackers[-1]
+        xmem_propagation, "XMemTracker", lambda *given: trackers.append(made(*given)) or trackers[-1]
     )
     masks = np.zeros((1, HEIGHT, WIDTH), bool)
     masks[0, 20:70, 30:90] = True

@@ -14,12 +14,13 @@ from tests.synthetic_clips import number_of, numbered_frame
 from visa.errors import InputError
 from visa.mask_drawing import DrawnMasks
 from visa.mask_track import decode_masks
-from visa.propagation import OBJECTS_AT_ONCE, ImageEncoder, Propagator
+from visa.propagation import OBJECTS_AT_ONCE, ImageEncoder
 from visa.reasoning import DrawnFrames
 from visa.reasoning.embedded import EmbeddedReasoner
 from visa.sampling import FirstFrame, FrameChoice, MiddleFrame, TextGuided, uniform_indices
 from visa.segmenter import Segmenter
 from visa.video import Video
+from visa.xmem_propagation import Propagator
 
 NUM_FRAMES = 9
 HEIGHT, WIDTH = 16, 24

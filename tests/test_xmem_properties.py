@@ -14,7 +14,8 @@ from model.xmem import MemoryConfig, XMem, XMemTracker, aggregate, load_xmem
 from model.xmem.framing import padding_for, resize_masks, unpad, working_size
 from model.xmem.memory import Tokens, consolidate, prune
 from model.xmem.similarity import anisotropic_similarity, top_k_affinity
-from visa.propagation import ImageEncoder, Propagator
+from visa.propagation import ImageEncoder
+from visa.xmem_propagation import Propagator
 
 
 @settings(max_examples=30, deadline=None)

@@ -15,8 +15,9 @@ from model.xmem import similarity as similarity_module
 from model.xmem.contests import per_contest
 from model.xmem.similarity import similar_tokens, top_k_affinity
 from visa import propagation as propagation_module
-from visa.propagation import Anchor, ClipFeatures, ImageEncoder, Propagator
+from visa.propagation import Anchor, ClipFeatures, ImageEncoder
 from visa.video import Video
+from visa.xmem_propagation import Propagator
 
 CONFIG = MemoryConfig(
     mem_every=1,

@@ -13,9 +13,10 @@ from model.sam import fastest_encoder_dtype
 from model.xmem import MemoryConfig, for_tracking
 from visa.checkpoints.loading import read_xmem
 from visa.errors import InputError
-from visa.propagation import ClipPropagator, ImageEncoder, Propagator
+from visa.propagation import ClipPropagator, ImageEncoder
 from visa.sam2_propagation import Sam2Propagator
 from visa.sam_loading import read_sam2
+from visa.xmem_propagation import Propagator
 
 # Frames between two that are memorised: XMem's own for one target frame, XMem++'s for several.
 MEMORY = {"target": MemoryConfig(), "dense": MemoryConfig(mem_every=10)}

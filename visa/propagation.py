@@ -1,4 +1,4 @@
-"""Propagate: carry the masks of one frame through the whole clip, both ways in time.
+"""Propagate: carry the masks of one frame through the whole clip, both ways in time, whoever tracks.
 
 VISA (Yan et al., ECCV 2024, section 3.4) runs XMem forwards and backwards from the target frame. Here the
 target frame keeps the masks it was given, and all questions about a clip walk it together: a frame is read
@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.xmem import FrameParts, MemoryConfig, XMem, XMemTracker
 from model.xmem.contests import per_contest
-from model.xmem.framing import resize_images, resize_masks
+from model.xmem.framing import resize_images
+from visa.recognition import Recogniser
 from visa.tracked_frames import ClipFeatures, FrameEncoder, ImageEncoder, TrackedFrame
 from visa.video import Video
 
@@ -36,7 +36,6 @@ __all__ = [
     "Follower",
     "FrameProgress",
     "ImageEncoder",
-    "Propagator",
     "Track",
     "TrackedFrame",
     "winners",
@@ -84,6 +83,7 @@ class Track:
         masks: bool [n, H, W] of each, without empty ones.
         present: bool [N] of each, which of its masks are not empty.
         tracker: what follows them.
+        recognisers: one for each question, of what is recognised after a cut; or none.
     """
 
     target_frame: int
@@ -91,6 +91,7 @@ class Track:
     masks: list[np.ndarray]
     present: list[np.ndarray]
     tracker: Any = None
+    recognisers: tuple[Recogniser, ...] = ()
 
     @property
     def num_objects(self) -> int:
@@ -254,87 +255,6 @@ class ClipPropagator(ABC):
     @abstractmethod
     def follower(self, num_frames: int) -> Follower:
         """For objects that are known in several of T frames."""
-
-
-class Propagator(ClipPropagator):
-    """XMem carries the masks.
-
-    Args:
-        network: XMem, in evaluation mode; ``for_tracking`` makes it faster.
-        config: how memory is kept; VISA's settings by default.
-        encoder: how a frame is read; ``ImageEncoder(network)`` by default.
-        autocast: dtype of the convolutions, such as bfloat16; None for the network's own.
-    """
-
-    def __init__(
-        self,
-        network: XMem,
-        config: MemoryConfig | None = None,
-        encoder: FrameEncoder | None = None,
-        autocast: torch.dtype | None = None,
-    ) -> None:
-        self.network = network
-        self.autocast = autocast
-        self.config = MemoryConfig() if config is None else config
-        self.encoder = ImageEncoder(network) if encoder is None else encoder
-
-    def _shared(self, frame: TrackedFrame) -> FrameParts:
-        return self.network.frame_parts(frame.frame_key)
-
-    def _start(self, track: Track, frame: TrackedFrame, num_frames: int) -> None:
-        track.tracker = XMemTracker(self.network, self.config, [len(masks) for masks in track.masks])
-        self.step(track.tracker, frame, torch.from_numpy(np.concatenate(track.masks)))
-
-    def _follow(
-        self, track: Track, frame: TrackedFrame, shared: FrameParts, index: int, step: int, *, end: bool
-    ) -> Tensor:
-        return self.step(track.tracker, frame, parts=shared, end=end)
-
-    def follower(self, num_frames: int) -> Follower:
-        """See `ClipPropagator`."""
-        return _XMemFollower(self)
-
-    def step(
-        self,
-        tracker: XMemTracker,
-        frame: TrackedFrame,
-        masks: Tensor | None = None,
-        parts: FrameParts | None = None,
-        end: bool = False,
-    ) -> Tensor:
-        """One frame of one tracker, see `XMemTracker.step`; ``masks`` at the video's size."""
-        image = frame.image
-        if masks is not None:
-            masks = resize_masks(masks, tuple(image.shape[-2:]))
-        with self._precision(frame):
-            return tracker.step(
-                image, masks, end=end, frame_key=frame.frame_key, frame_parts=parts, refine=frame.refine
-            )
-
-    def _precision(self, frame: TrackedFrame) -> torch.autocast:
-        return torch.autocast(frame.pixels.device.type, self.autocast, enabled=self.autocast is not None)
-
-
-class _XMemFollower:
-    """See `Follower`.
-
-    Args:
-        propagator: whose network tracks.
-    """
-
-    def __init__(self, propagator: Propagator) -> None:
-        self.propagator = propagator
-        self.tracker = XMemTracker(propagator.network, propagator.config)
-
-    def know(self, index: int, frame: TrackedFrame, masks: Tensor) -> None:
-        """See `Follower`."""
-        self.propagator.step(self.tracker, frame, masks)
-        # What moved is no use at the next frame, which is of another time.
-        self.tracker.memory.sensory = torch.zeros_like(self.tracker.memory.sensory)
-
-    def find(self, index: int, frame: TrackedFrame, *, end: bool) -> Tensor:
-        """See `Follower`."""
-        return self.propagator.step(self.tracker, frame, end=end)
 
 
 def _target_frame(track: Track) -> int:

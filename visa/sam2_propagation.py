@@ -1,4 +1,4 @@
-"""SAM 2 carries masks through a clip, with the face of `visa.propagation.Propagator`.
+"""SAM 2 carries masks through a clip, with the face of `visa.propagation.ClipPropagator`.
 
 The walk, its order and what it shares are those of XMem's: a frame is read and encoded once for all
 questions, objects and both ways. SAM 2's objects do not know of one another; where two of one question

@@ -22,9 +22,10 @@ from model.xmem import for_tracking, load_xmem
 from visa.checkpoints.location import locate
 from visa.downloads import fetch
 from visa.errors import InputError
-from visa.propagation import ClipPropagator, Propagator
+from visa.propagation import ClipPropagator
 from visa.sam2_propagation import Sam2Propagator
 from visa.tracking import load_tracker
+from visa.xmem_propagation import Propagator
 
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
 

@@ -31,13 +31,15 @@ class TrackedFrame:
             unpadded.
         frame_key: the network's features of the padded image.
         refine: what improves a prediction of this frame, float32 [1 + N, h, w] to the same; None for nothing.
-        held_bytes: memory that ``refine`` keeps alive.
+        look: float [C, r, c], by which objects are recognised after a cut; None: they are not.
+        held_bytes: memory that ``refine`` and ``look`` keep alive.
     """
 
     pixels: Tensor
     frame_key: FrameKey
     refine: Callable[[Tensor], Tensor] | None = None
     held_bytes: int = 0
+    look: Tensor | None = None
 
     @property
     def image(self) -> Tensor:

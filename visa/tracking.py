@@ -24,8 +24,8 @@ from model.sam.segmenter import FrameFeatures, SamSegmenter
 from model.xmem import MemoryConfig, XMem, aggregate
 from model.xmem.framing import STRIDE, resize_images
 from model.xmem.sam_trunk import build_sam_xmem
-from visa.propagation import Propagator
 from visa.tracked_frames import TrackedFrame
+from visa.xmem_propagation import Propagator
 
 # SAM's mask and XMem's must have at least this IoU; then the probability is this much SAM's.
 AGREEMENT = 0.5
@@ -99,10 +99,9 @@ class SamFrameEncoder:
         with torch.autocast(sam.device.type, dtype, enabled=dtype is not None):
             embedding, (level4, level8, level16) = sam.image_encoder.forward_levels(image)
             frame_key = self.network.encode_key((embedding, level16, level8, level4))
-        if not self.refine:
-            return TrackedFrame(pixels, frame_key)
         held_bytes = embedding.numel() * embedding.element_size()
-        return TrackedFrame(pixels, frame_key, SamRefiner(sam, embedding, size), held_bytes)
+        refiner = SamRefiner(sam, embedding, size) if self.refine else None
+        return TrackedFrame(pixels, frame_key, refiner, held_bytes, look=embedding[0])
 
 
 class SamRefiner:

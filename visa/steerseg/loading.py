@@ -20,7 +20,7 @@ from visa.backbone_loading import find_backbone, load_backbone
 from visa.checkpoints.presets import options_of
 from visa.errors import InputError
 from visa.preset_files import find_preset
-from visa.propagation import ClipPropagator, Propagator
+from visa.propagation import ClipPropagator
 from visa.reasoning.steerseg import SteerSegReasoner
 from visa.sam_loading import build_propagator, build_segmenter
 from visa.sampling import build_sampler
@@ -28,6 +28,7 @@ from visa.segmenter import Segmenter
 from visa.steerseg.attention import Looking
 from visa.steerseg.glue_mark import glue_mark
 from visa.steerseg.settings import STEPS, read_settings
+from visa.xmem_propagation import Propagator
 
 _log = logging.getLogger(__name__)
 

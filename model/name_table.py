@@ -1,14 +1,14 @@
 """What a picture may be called: for each of many names, where CLIP's image tower puts such things.
 
 CLIP's words are not public where its pictures are, so a name stands at the mean of drawings and models of
-what it names; a photograph of a camel lies nearest to drawn camels. Broader kinds come with each name ("bird"
+what it names; a photograph of a camel lies nearest to drawn camels. Names without drawings stand where the
+words of another CLIP tell (`visa.weights_conversion.name_bridge`). Broader kinds come with each name ("bird"
 with "swan").
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,12 +18,18 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 
+def seen_from(centre: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Directions of points float [..., D] of any length from a centre float [D] of points of length 1."""
+    return functional.normalize(functional.normalize(points.float(), dim=-1) - centre, dim=-1)
+
+
 @dataclass(frozen=True)
 class NameTable:
     """Names, their kinds and their places.
 
     names: K. kinds: of each the broader kinds, the nearest first; may be none.
     centre: float [D], the mean place of all pictures that the names come from, each of length 1.
+    cell_centre: float [D], that of places in frames.
     places: float [K, D], of length 1, seen from the centre.
     words: M, the names and then their kinds, each once.
     """
@@ -31,6 +37,7 @@ class NameTable:
     names: tuple[str, ...]
     kinds: tuple[tuple[str, ...], ...]
     centre: torch.Tensor
+    cell_centre: torch.Tensor
     places: torch.Tensor
     words: tuple[str, ...] = field(init=False)
 
@@ -43,35 +50,9 @@ class NameTable:
         every = dict.fromkeys([*self.names, *(kind for kinds in self.kinds for kind in kinds)])
         object.__setattr__(self, "words", tuple(every))
 
-    @classmethod
-    def from_pictures(
-        cls, names: Sequence[str], points: torch.Tensor, kinds: dict[str, Sequence[str]]
-    ) -> NameTable:
-        """A table from points of pictures.
-
-        Args:
-            names: of N pictures; several may have the same.
-            points: float [N, D], from `model.clip_pictures`.
-            kinds: of each name.
-        """
-        points = functional.normalize(points.float(), dim=1)
-        centre = points.mean(0)
-        known = tuple(dict.fromkeys(names))
-        places = [
-            (points[[index for index, name in enumerate(names) if name == one]] - centre).mean(0)
-            for one in known
-        ]
-        return cls(
-            known,
-            tuple(tuple(kinds[name]) for name in known),
-            centre,
-            functional.normalize(torch.stack(places), dim=1),
-        )
-
     def likeness(self, points: torch.Tensor) -> torch.Tensor:
         """How well each name fits each picture: points float [N, D] to cosines float [N, K]."""
-        seen = functional.normalize(points.float(), dim=-1) - self.centre
-        return functional.normalize(seen, dim=-1) @ self.places.T
+        return seen_from(self.centre, points) @ self.places.T
 
     def best_of_kinds(self, fits: torch.Tensor) -> torch.Tensor:
         """How well each name fits a question, if what fits a kind fits all of that kind.
@@ -92,7 +73,11 @@ class NameTable:
     def save(self, path: Path) -> None:
         """Write one safetensors file, the places in half precision, the words in its head."""
         words = json.dumps([[name, *kinds] for name, kinds in zip(self.names, self.kinds, strict=True)])
-        tensors = {"centre": self.centre.float().contiguous(), "places": self.places.half().contiguous()}
+        tensors = {
+            "centre": self.centre.float().contiguous(),
+            "cell_centre": self.cell_centre.float().contiguous(),
+            "places": self.places.half().contiguous(),
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
         save_file(tensors, partial, {"names": words})
@@ -112,7 +97,9 @@ class NameTable:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 no mapping
             places = functional.normalize(tensors["places"].float(), dim=1)
             names = tuple(row[0] for row in rows)
-            return cls(names, tuple(tuple(row[1:]) for row in rows), tensors["centre"].float(), places)
+            kinds = tuple(tuple(row[1:]) for row in rows)
+            centres = (tensors[name].float() for name in ("centre", "cell_centre"))
+            return cls(names, kinds, *centres, places)
         except FileNotFoundError:
             raise
         except (OSError, SafetensorError, KeyError, IndexError, TypeError, ValueError) as error:

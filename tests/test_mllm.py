@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from model.mllm.cells import class_words, grid_for
+from model.mllm.cells import grid_for
 from model.mllm.grounding import GroundingHead
 from model.mllm.mllm import RefusalPolicy
 from model.mllm.packing import collate
-from tests.tiny_mllm import CLASS_NAMES, random_cells, tiny_mllm
+from tests.tiny_mllm import random_cells, tiny_mllm
 
 
 def read(mllm, seeds=(1, 2), percents=(0, 40)):
@@ -103,17 +103,6 @@ def test_seg_token_is_said_and_grounded():
     grounding = mllm.ground(reading, answer, torch.randn(256, 5, 9))
     assert grounding.embeddings.shape == (3, 1, 256)
     assert grounding.heat_logits.shape == (3, 5, 9)
-
-
-def test_class_words_are_the_weighted_mean_of_names():
-    mllm = tiny_mllm()
-    assert mllm.class_embeddings.shape == (len(CLASS_NAMES), 32)
-    cells = random_cells()
-    words = class_words(cells, mllm.class_embeddings)
-    by_hand = sum(
-        cells.class_probs[1, 2, k] * mllm.class_embeddings[cells.class_indices[1, 2, k]] for k in range(8)
-    )
-    assert torch.allclose(words[1, 2], by_hand, atol=1e-6)
 
 
 def test_token_grids_keep_to_their_budget():

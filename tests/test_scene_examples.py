@@ -10,10 +10,11 @@ from dataset.sample import Turn
 from dataset.synthetic.lexicon import default_lexicon
 from dataset.synthetic.scene import Scene, SceneObject
 from model.mllm.cells import FrameCells
-from tests.tiny_mllm import random_cells
+from tests.tiny_mllm import random_cells, tiny_mllm
 from visa.training import scene_examples
 from visa.training.scene_cache import CachedScene
 from visa.training.scene_examples import REFUSAL, SceneExamples
+from visa.training.word_table import WordTable
 
 DOG, TURTLE, BUS = range(3)
 TURNS = (
@@ -27,11 +28,14 @@ TURNS = (
 )
 
 
+WORDS = WordTable.of(tiny_mllm())
+
+
 def cells_in_half(seed):
     cells = random_cells(seed=seed)
     return FrameCells(
         cells.features.half(), cells.colour.half(), cells.kinds.half(), cells.class_indices.short(),
-        cells.class_probs.half(),
+        cells.class_probs.half(), cells.points.half(),
     )  # fmt: skip
 
 
@@ -65,7 +69,7 @@ def cached():
 def examples(cached, tmp_path, monkeypatch):
     monkeypatch.setattr(scene_examples, "ask", lambda scene, rng, lexicon: list(TURNS))
     torch.save(cached, tmp_path / "0000000.pt")
-    return SceneExamples(tmp_path, None)
+    return SceneExamples(tmp_path, None, WORDS)
 
 
 def taught(examples, cached):
@@ -125,7 +129,7 @@ def test_half_of_the_clips_are_shown_as_their_target_frame_alone(examples, cache
 
 
 def test_an_example_has_at_most_so_many_turns_in_any_order(examples, cached, tmp_path):
-    few = SceneExamples(tmp_path, None, max_turns=2)
+    few = SceneExamples(tmp_path, None, WORDS, max_turns=2)
     drawn = [few.example(cached, np.random.default_rng(seed)).turns for seed in range(150)]
     assert any(turn.claimed for turns in drawn for turn in turns)
     drawn = [tuple(turn for turn in turns if not turn.claimed) for turns in drawn]
@@ -153,7 +157,7 @@ def test_draws_are_repeatable_visit_all_scenes_and_skip_those_without_a_question
 ):
     for number, input_size in enumerate([(576, 1024), (500, 1024), (400, 1024)]):
         torch.save(replace(cached, input_size=input_size), tmp_path / f"{number:07d}.pt")
-    several, rng = SceneExamples(tmp_path, None), np.random.default_rng(1)
+    several, rng = SceneExamples(tmp_path, None, WORDS), np.random.default_rng(1)
     assert {several.draw(rng).input_size for _ in range(30)} == {(576, 1024), (500, 1024), (400, 1024)}
     one, other = (several.draw(np.random.default_rng(5)) for _ in range(2))
     assert (one.turns, one.percents, one.input_size) == (other.turns, other.percents, other.input_size)
@@ -165,7 +169,7 @@ def test_draws_are_repeatable_visit_all_scenes_and_skip_those_without_a_question
 
 def test_an_empty_cache_is_told(tmp_path):
     with pytest.raises(ValueError, match="no cached scene in .*; build the cache first"):
-        SceneExamples(tmp_path, None)
+        SceneExamples(tmp_path, None, WORDS)
 
 
 def test_with_the_real_questions_nothing_hidden_is_taught_as_found(cached, tmp_path):
@@ -183,14 +187,33 @@ def test_with_the_real_questions_nothing_hidden_is_taught_as_found(cached, tmp_p
 
 
 def test_the_share_of_drawn_examples_with_hidden_features_is_as_asked(examples, cached, tmp_path):
-    """Hidden are the tower's features alone: class words, colours, kinds and masks stay."""
+    """Hidden are the tower's features and points alone: words, colours, kinds and masks stay."""
     shown = cached.frames[-1]
     for share, least, most in ((0.0, 0, 0), (0.5, 18, 42), (1.0, 60, 60)):
-        source = SceneExamples(tmp_path, None, hidden_features=share)
+        source = SceneExamples(tmp_path, None, WORDS, hidden_features=share)
         drawn = [source.draw(np.random.default_rng(seed)) for seed in range(60)]
         hidden = [e for e in drawn if not torch.equal(e.frames[-1].features, shown.features.float())]
         assert least <= len(hidden) <= most
         for example in hidden:
             assert example.frames[-1].features.shape == shown.features.shape
+            assert not torch.equal(example.frames[-1].points, shown.points.float())
+            assert torch.allclose(example.frames[-1].points.norm(dim=-1), torch.ones(4, 6), atol=1e-5)
             assert torch.equal(example.frames[-1].colour, shown.colour.float())
             assert torch.equal(example.frames[-1].class_probs, shown.class_probs.float())
+
+
+@pytest.mark.parametrize("nameless", [0.0, 1.0])
+def test_names_of_what_is_shown_are_left_out_of_as_many_examples_as_asked(
+    examples, cached, tmp_path, nameless
+):
+    """What training never says is left out of all of them."""
+    shown = replace(cached.scene.objects[DOG], name="goat")
+    scene = Scene(objects=(shown, *cached.scene.objects[1:]), num_frames=4)
+    torch.save(replace(cached, scene=scene), tmp_path / "0000000.pt")
+    words = replace(WORDS, names=("goat", "falcon", *WORDS.names[2:]))
+    source = SceneExamples(tmp_path, None, words, hidden_features=0.0, nameless=nameless)
+    barred = [1, 0] if nameless else [1]
+    for seed in range(5):
+        example = source.draw(np.random.default_rng(seed))
+        for cells, told in zip(example.frames, example.words, strict=True):
+            assert torch.allclose(told, words.cell_words(cells, barred), atol=1e-5)

@@ -1,28 +1,28 @@
 """The look at what was drawn: the cut-out, what speaks for it and against it, and what the answer becomes."""
 
-import sys
 from types import SimpleNamespace
-from typing import ClassVar
 
 import cv2
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.clip_pictures import SIDE, WIDTH, ClipPictures
 from model.mllm.mllm import RefusalPolicy
 from model.name_table import NameTable
-from tests.test_name_table import SHIPPED
 from tests.test_segmenter import NUM_FRAMES, make, numbered_frame
 from visa.loading import build_look
-from visa.public_files import FILES
-from visa.second_look import BACKGROUND, SecondLook, cut_out
+from visa.second_look import BACKGROUND, SIDE, SecondLook, cut_out
 from visa.video import Video
 
-TABLE = NameTable(("swan", "camel", "jeep"), (("bird",), ("animal",), ("car",)), torch.zeros(3), torch.eye(3))
+TABLE = NameTable(
+    ("swan", "camel", "jeep"),
+    (("bird",), ("animal",), ("car",)),
+    torch.zeros(3),
+    torch.zeros(3),
+    torch.eye(3),
+)
 SEEN = {name: torch.eye(3)[index] for index, name in enumerate(TABLE.names)}  # cosines
 
 
@@ -122,18 +122,13 @@ def test_a_look_counts_as_much_as_the_policy_says():
     assert RefusalPolicy(second_look=1.0).found_prob(0.5, heat, -5.0) == believed.found_prob(0.5, heat, 0.0)
 
 
-@pytest.mark.parametrize(
-    ("look", "refusal"),
-    [
-        (None, {"second_look": 2.0, "look_weight": 2.0}),
-        ({"pictures": "clip", "names": "n"}, {"second_look": 2.0}),
-        ({"pictures": "clip", "names": "n"}, {"look_weight": 2.0}),
-    ],
-)
-def test_a_look_and_what_it_counts_go_together(look, refusal, tmp_path):
-    with pytest.raises(ValueError, match="go together"):
-        build_look(look, refusal, tmp_path)
-    assert build_look(None, {"second_look": 2.0}, tmp_path) is None
+def test_a_look_is_taken_where_it_counts():
+    mllm = SimpleNamespace(tower=SimpleNamespace(pictures="clip"), names=TABLE)
+    assert build_look(mllm, RefusalPolicy(second_look=2.0)) is None
+    look = build_look(mllm, RefusalPolicy(second_look=2.0, look_weight=2.0))
+    assert (look.pictures, look.names) == ("clip", TABLE)
+    with pytest.raises(ValueError, match="look_weight counts only where second_look"):
+        RefusalPolicy(look_weight=2.0)
 
 
 class FakePictures:
@@ -168,74 +163,8 @@ def test_an_answer_that_points_at_something_else_is_taken_back(seen, found, monk
     monkeypatch.setattr(reasoner.drawing, "draw", large)
     tracklet = segmenter.segment(video, "the camel")
     (shown,) = pictures.shown
-    assert len(shown) == 4
-    assert (shown[2:] == shown[:2, :, ::-1]).all()
+    assert len(shown) == 2
+    assert not (shown[0] == shown[1]).all()
     assert tracklet.found == found
     assert ("[SEG]" in tracklet.answer) == found
     assert (tracklet.score >= 0.5) == found
-
-
-class FakeSession:
-    """Gives back the mean of each channel, and remembers what it was given."""
-
-    given: ClassVar[list] = []
-
-    def __init__(self, path, options, providers):
-        assert providers == ["CPUExecutionProvider"]
-
-    def get_inputs(self):
-        return [SimpleNamespace(name="pixel_values")]
-
-    def get_outputs(self):
-        return [SimpleNamespace(name="image_embeds")]
-
-    def run(self, outputs, inputs):
-        (values,) = inputs.values()
-        FakeSession.given.append(values)
-        return [np.resize(values.mean((2, 3)), (1, WIDTH))]
-
-
-def test_pictures_reach_the_tower_one_by_one_as_clip_was_trained(monkeypatch):
-    monkeypatch.setattr(onnxruntime, "InferenceSession", FakeSession)
-    FakeSession.given = []
-    pictures = np.stack([np.full((SIDE, SIDE, 3), value, np.uint8) for value in (0, 255)])
-    points = ClipPictures("tower.onnx")(pictures)
-    assert [given.shape for given in FakeSession.given] == [(1, 3, SIDE, SIDE)] * 2
-    assert points.shape == (2, WIDTH)
-    # (0 - .4814…) / .2686… and (1 - .4814…) / .2686…, as in CLIP's published preprocessing
-    assert points[:, 0].tolist() == pytest.approx([-1.79226, 1.93033], abs=1e-4)
-    assert ClipPictures("tower.onnx")(pictures[:0]).shape == (0, WIDTH)
-    with pytest.raises(ValueError, match="uint8"):
-        ClipPictures("tower.onnx")(pictures.astype(np.float32))
-
-
-def test_what_is_no_tower_is_said(tmp_path, monkeypatch):
-    (tmp_path / "tower.onnx").write_bytes(b"not onnx")
-    with pytest.raises(ValueError, match=r"tower.onnx cannot be read as an ONNX network"):
-        ClipPictures(tmp_path / "tower.onnx")
-    monkeypatch.setattr(FakeSession, "get_outputs", lambda self: [SimpleNamespace(name="boxes")])
-    monkeypatch.setattr(onnxruntime, "InferenceSession", FakeSession)
-    with pytest.raises(ValueError, match="no CLIP image tower"):
-        ClipPictures("tower.onnx")
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ValueError, match="pip install onnxruntime"):
-        ClipPictures("tower.onnx")
-
-
-def test_the_public_tower_knows_what_the_shipped_names_mean():
-    """With the real file, where it was fetched before: drawn things by their names."""
-    path = FILES["clip_vit_b16_image.int8.onnx"].path
-    if not path.is_file():
-        pytest.skip("CLIP's image tower is not in the cache")
-    look = SecondLook(ClipPictures(path), NameTable.load(SHIPPED))
-    for file, accepted in (
-        ("car", {"car", "taxi"}),
-        ("dog", {"dog"}),
-        ("umbrella", {"umbrella"}),
-        ("banana", {"banana"}),
-    ):
-        picture = cv2.imread(str(SHIPPED.parents[3] / "tests/sprites" / f"{file}.webp"), cv2.IMREAD_UNCHANGED)
-        likely = look.seen(np.ascontiguousarray(picture[..., 2::-1]), picture[..., 3] > 127)
-        best = look.names.names[int(likely.argmax())]
-        kinds = look.names.kinds[int(likely.argmax())]
-        assert {best, *kinds} & accepted, (file, best)

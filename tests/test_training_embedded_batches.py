@@ -115,5 +115,8 @@ def test_words_are_embedded_as_the_model_does_it():
     table = WordTable.of(mllm)
     ids = torch.tensor(mllm.packer.words(" red goat"))
     assert torch.equal(table.embedding("red goat"), mllm.embed(ids).float().mean(0))
-    assert torch.equal(table.class_embeddings, mllm.class_embeddings)
+    assert torch.equal(table.cell_words.classes, mllm.class_embeddings)
+    assert torch.equal(table.cell_words.names, mllm.name_embeddings)
+    assert torch.equal(table.cell_words.places, mllm.name_places)
+    assert table.names == mllm.names.names
     assert table.class_names == mllm.class_names

@@ -68,7 +68,9 @@ def tiny_scene(number: int) -> CachedScene:
     )  # fmt: skip
     halves = (value.half() for value in (cells.features, cells.colour, cells.kinds))
     return CachedScene(
-        frames=(FrameCells(*halves, cells.class_indices.short(), cells.class_probs.half()),),
+        frames=(
+            FrameCells(*halves, cells.class_indices.short(), cells.class_probs.half(), cells.points.half()),
+        ),
         percents=(0,),
         target=0,
         sam_features=torch.randn(256, 9, 15, generator=torch.Generator().manual_seed(number)).half() * 0.1,
@@ -104,7 +106,7 @@ def train_tiny(out: Path, scenes: Path, *changes: str) -> Outcome:
 def tiny_batches(scenes: Path | None, *, size: int = 2, word_share: float = 0.5, seed=(0, 1)) -> GlueBatches:
     """Micro-batches of the tiny system."""
     lexicon, words = default_lexicon(), WordTable.of(tiny_trainable())
-    filmed = SceneExamples(scenes, lexicon) if scenes else None
+    filmed = SceneExamples(scenes, lexicon, words) if scenes else None
     lessons = TextLessons(CLASS_NAMES, lexicon, turns=3)
     return GlueBatches(
         WordMaps(words, FEATURE_DIM, lexicon), filmed, lessons, size=size, word_share=word_share, seed=seed

@@ -3,12 +3,14 @@
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
+from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from model.mllm.cells import NUM_CLASS_WORDS, NUM_KINDS, FrameCells
 from model.mllm.mllm import MLLM, TokenBudget
+from model.name_table import NameTable
 
-FEATURE_DIM = 12
+FEATURE_DIM, POINT_DIM = 12, 7
 CLASS_NAMES = ["goat", "black swan", "taxi", "umbrella"] * 3
 SENTENCES = ["user assistant target 0123456789%:.?", "It is the goat.", "There is no red bus in the video."]
 
@@ -38,7 +40,16 @@ def tiny_mllm(seed: int = 0, tower: nn.Module | None = None) -> MLLM:
     )  # fmt: skip
     language = LlamaForCausalLM(config).eval()
     budget = TokenBudget(target=8, reference=4)
-    return MLLM(language, tokenizer, tower or nn.Identity(), CLASS_NAMES, FEATURE_DIM, budget).eval()
+    mllm = MLLM(language, tokenizer, tower or nn.Identity(), CLASS_NAMES, tiny_names(), FEATURE_DIM, budget)
+    return mllm.eval()
+
+
+def tiny_names() -> NameTable:
+    """Eight names at random places, some of things that are also classes."""
+    names = ("goat", "taxi", "red bus", "teapot", "kite", "owl", "sofa", "drum")
+    generator = torch.Generator().manual_seed(5)
+    places = functional.normalize(torch.randn(len(names), POINT_DIM, generator=generator), dim=1)
+    return NameTable(names, ((),) * len(names), torch.zeros(POINT_DIM), torch.zeros(POINT_DIM), places)
 
 
 def random_cells(rows: int = 4, cols: int = 6, seed: int = 0) -> FrameCells:
@@ -55,4 +66,5 @@ def random_cells(rows: int = 4, cols: int = 6, seed: int = 0) -> FrameCells:
         kinds=rand(rows, cols, NUM_KINDS) / NUM_KINDS,
         class_indices=torch.randint(len(CLASS_NAMES), (rows, cols, NUM_CLASS_WORDS), generator=generator),
         class_probs=probs / probs.sum(-1, keepdim=True),
+        points=functional.normalize(rand(rows, cols, POINT_DIM) - 0.5, dim=-1),
     )

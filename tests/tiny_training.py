@@ -10,7 +10,7 @@ from model.mllm.cells import NUM_CLASS_WORDS, NUM_KINDS, FrameCells
 from model.mllm.mllm import MLLM
 from model.sam.build import Sam
 from model.sam.segmenter import SamSegmenter
-from tests.tiny_mllm import CLASS_NAMES, FEATURE_DIM, random_cells, tiny_mllm
+from tests.tiny_mllm import CLASS_NAMES, FEATURE_DIM, POINT_DIM, random_cells, tiny_mllm
 from visa.embedded_mllm import LORA, LORA_TARGETS
 from visa.training.examples import Example, TaughtTurn
 
@@ -36,7 +36,8 @@ class TinyTower(nn.Module):
         classes = torch.arange(NUM_CLASS_WORDS).expand(ROWS, COLS, -1) % len(CLASS_NAMES)
         probs = torch.full((ROWS, COLS, NUM_CLASS_WORDS), 1 / NUM_CLASS_WORDS)
         kinds = torch.zeros(ROWS, COLS, NUM_KINDS)
-        return [FrameCells(self.mix(colour), colour, kinds, classes, probs) for colour in colours]
+        points = functional.normalize(torch.ones(ROWS, COLS, POINT_DIM), dim=-1)
+        return [FrameCells(self.mix(colour), colour, kinds, classes, probs, points) for colour in colours]
 
 
 class PooledEncoder(nn.Module):

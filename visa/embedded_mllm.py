@@ -1,6 +1,7 @@
 """The MLLM of the embedded system: built from its public parts, its glue saved, loaded and merged."""
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,6 +13,10 @@ from model.deeplab import VOC_CLASSES, DeepLabMobileNetV2
 from model.efficientnet import EfficientNetLite0
 from model.mllm.cells import ClassifierTower
 from model.mllm.mllm import MLLM
+from model.name_table import NameTable
+from model.sam import fastest_encoder_dtype
+from visa.clip_loading import load_clip_pictures
+from visa.downloads import fetch
 from visa.language_model import load_language_model
 
 LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0}
@@ -28,22 +33,53 @@ def read_class_names(path: Path) -> list[str]:
     return [line.split("\t")[1].split(",")[0].strip() for line in lines]
 
 
-def build_mllm(
-    gguf_path: Path, tower_path: Path, semantic_path: Path, class_names: list[str], area: int
-) -> MLLM:
-    """The MLLM with untrained glue, LoRA adapters in place."""
-    language, tokenizer = load_language_model(gguf_path)
+@dataclass(frozen=True)
+class PublicParts:
+    """Files of the MLLM's frozen parts, fetched or shipped, and what their outputs are called.
+
+    language: GGUF. classifier: EfficientNet-Lite0. semantic: DeepLab. pictures: CLIP's image tower.
+    classes: names of the classifier's classes, see `read_class_names`. names: those of CLIP's points.
+    """
+
+    language: Path
+    classifier: Path
+    semantic: Path
+    pictures: Path
+    classes: Path
+    names: Path
+
+    @classmethod
+    def of(cls, reason: dict, folder: Path) -> "PublicParts":
+        """Those that a preset's section ``reason`` describes; shipped ones lie in ``folder``."""
+        fetched = {name: fetch(reason[name]) for name in ("language", "classifier", "pictures")}
+        return cls(**fetched, **{name: folder / reason[name] for name in ("semantic", "classes", "names")})
+
+
+def build_mllm(parts: PublicParts, area: int, device: torch.device | None = None) -> MLLM:
+    """The MLLM with untrained glue, LoRA adapters in place.
+
+    Args:
+        area: pixels of a frame that the classifier sees.
+        device: where it will run, which decides how precise CLIP is.
+    """
+    language, tokenizer = load_language_model(parts.language)
     language.requires_grad_(False)
     with warnings.catch_warnings():
         # peft asks transformers by a name that transformers has since given up.
         warnings.simplefilter("ignore", FutureWarning)
         adapted = get_peft_model(language, LoraConfig(target_modules=LORA_TARGETS, **LORA))
     classifier = EfficientNetLite0()
-    classifier.load_state_dict(torch.load(tower_path, map_location="cpu", weights_only=True))
+    classifier.load_state_dict(torch.load(parts.classifier, map_location="cpu", weights_only=True))
     semantic = DeepLabMobileNetV2()
-    semantic.load_state_dict({name: value.float() for name, value in load_file(semantic_path).items()})
-    tower = ClassifierTower(classifier.eval(), semantic.eval(), area).requires_grad_(False)
-    return MLLM(adapted, tokenizer, tower, [*class_names, *VOC_CLASSES[1:]], feature_dim=classifier.width)
+    semantic.load_state_dict({name: value.float() for name, value in load_file(parts.semantic).items()})
+    names = NameTable.load(parts.names)
+    dtype = fastest_encoder_dtype(device or torch.device("cpu")) or torch.float32
+    pictures = load_clip_pictures(parts.pictures, dtype)
+    tower = ClassifierTower(classifier.eval(), semantic.eval(), pictures, names.cell_centre, area)
+    class_names = [*read_class_names(parts.classes), *VOC_CLASSES[1:]]
+    return MLLM(
+        adapted, tokenizer, tower.requires_grad_(False), class_names, names, feature_dim=classifier.width
+    )
 
 
 def glue_state(mllm: MLLM, mask_decoder: nn.Module) -> dict[str, torch.Tensor]:

@@ -9,12 +9,9 @@ import torch
 import yaml
 from torch import nn
 
-from model.clip_pictures import ClipPictures
 from model.mllm.mllm import MLLM, RefusalPolicy
-from model.name_table import NameTable
 from model.sam import Sam, SamSegmenter
-from visa.downloads import fetch
-from visa.embedded_mllm import build_mllm, load_glue, merge_lora, read_class_names
+from visa.embedded_mllm import PublicParts, build_mllm, load_glue, merge_lora
 from visa.errors import InputError
 from visa.mask_drawing import MaskDrawing
 from visa.preset_files import find_preset, is_checkpoint
@@ -91,18 +88,9 @@ def load(
         raise InputError(f"{path}: {error}") from error
 
 
-def build_look(look: dict | None, refusal: dict, folder: Path) -> SecondLook | None:
-    """The look at what was drawn, if a preset's section describes one.
-
-    Raises:
-        ValueError: there is one and it counts nothing, or none and it should count.
-    """
-    counts = refusal.get("look_weight", 0.0) > 0 and refusal.get("second_look") is not None
-    if bool(look) != counts:
-        raise ValueError("`look` and a positive `refusal.look_weight` with a `second_look` go together")
-    if not look:
-        return None
-    return SecondLook(ClipPictures(fetch(look["pictures"])), NameTable.load(folder / look["names"]))
+def build_look(mllm: MLLM, refusal: RefusalPolicy) -> SecondLook | None:
+    """The look at what was drawn, if it counts anything."""
+    return SecondLook(mllm.tower.pictures, mllm.names) if refusal.look_weight else None
 
 
 def is_steerseg(preset: dict) -> bool:
@@ -126,12 +114,13 @@ def _build(preset: dict, folder: Path, device: torch.device) -> Segmenter:
     """The system that a preset describes; its files lie in ``folder``."""
     segment, reason, sample, propagate = (preset[stage] for stage in STAGES)
     mllm, sam, tuned = embedded_networks(preset, folder, device)
+    refusal = RefusalPolicy(**reason["refusal"])
     reasoner = EmbeddedReasoner(
         mllm=mllm,
         sam=sam,
         drawing=MaskDrawing(sam, tuned, **segment["drawing"]),
-        refusal=RefusalPolicy(**reason["refusal"]),
-        look=build_look(reason.get("look"), reason["refusal"], folder),
+        refusal=refusal,
+        look=build_look(mllm, refusal),
     )
     return Segmenter(reasoner, build_propagator(propagate, folder, sam), build_sampler(sample))
 
@@ -145,13 +134,7 @@ def embedded_networks(
     if not isinstance(sam, SamSegmenter):
         raise InputError("the glue of this system was trained on MobileSAM: segment must name sam, not sam2")
     network = sam.sam
-    mllm = build_mllm(
-        fetch(reason["language"]),
-        fetch(reason["classifier"]),
-        folder / reason["semantic"],
-        read_class_names(folder / reason["classes"]),
-        reason["area"],
-    )
+    mllm = build_mllm(PublicParts.of(reason, folder), reason["area"], device)
     # SAM as published draws for the tracker and proposes candidates; only a copy of its decoder is ours.
     tuned = with_decoder(network, copy.deepcopy(network.mask_decoder))
     load_glue(folder / reason["glue"], mllm, tuned.mask_decoder)

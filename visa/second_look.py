@@ -14,13 +14,14 @@ import cv2
 import numpy as np
 import torch
 
-from model.clip_pictures import SIDE, ClipPictures
+from model.clip_pictures import ClipPictures
 from model.name_table import NameTable
 
+SIDE = 224  # of a cut-out, in pixels
 BACKGROUND = 200  # grey, 0..255, around a cut-out
 MARGIN = 1.15  # side of the picture over the longer side of the thing
 LEAST_PIXELS = 16
-SHARPNESS = 30.0  # a name whose cosine is larger by one part of so many is e times likelier
+SHARPNESS = 45.0  # a name whose cosine is larger by one part of so many is e times likelier
 # Cosine of the best name from which on a thing counts as known, and how fast; what is unknown says nothing.
 KNOWN, KNOWN_SPREAD = 0.35, 0.04
 LEAST_EVIDENCE = -4.0  # what is not meant at all speaks no louder than this
@@ -43,10 +44,9 @@ class SecondLook:
         """
         if mask.sum() < LEAST_PIXELS:
             return None
-        # Alone and where it is, as a part alone tells little; mirrored, as 8 bits are a little uneven.
+        # Alone and where it is, as a part alone tells little.
         pictures = [cut_out(frame, mask, alone=alone) for alone in (True, False)]
-        pictures += [picture[:, ::-1] for picture in pictures]
-        return self.names.likeness(self.pictures(np.stack(pictures))).mean(0)
+        return self.names.likeness(self.pictures(np.stack(pictures)).cpu()).mean(0)
 
     def evidence(self, seen: torch.Tensor | None, fits: torch.Tensor) -> float:
         """What speaks against the answer, in logits: 0 for nothing, down to about -4.

@@ -1,9 +1,9 @@
 """What the embedded vision tower sees: a grid of cells per frame, each with features, a colour and class
 words.
 
-The tower is a frozen ImageNet classifier used as a dense one: its classifier is applied to every cell, and
-the most likely class names of a cell, as the LLM's own word embeddings, tell the LLM in its own tongue what
-it is looking at. That is what lets a 135 M model be glued to pictures in minutes instead of days.
+The tower is a frozen ImageNet classifier used as a dense one, its classifier applied to every cell, beside a
+semantic segmenter and CLIP. Their words (`model.mllm.words`) are what lets a 135 M model be glued to pictures
+in minutes instead of days.
 """
 
 import math
@@ -15,7 +15,9 @@ from torch import nn
 from torch.nn import functional
 
 from model import deeplab, efficientnet
+from model.clip_pictures import ClipPictures
 from model.mllm.grounding import position_features
+from model.name_table import seen_from
 
 NUM_CLASS_WORDS = 8
 NUM_THINGS = 6  # of them from the classifier, the others from the semantic network
@@ -33,8 +35,8 @@ class FrameCells:
     features: float [r, c, C]; colour: float [r, c, 3], mean RGB in [-1, 1];
     kinds: float [r, c, 20], how much of the cell the semantic network gives to each of its kinds;
     class_indices: int64 [r, c, 8], the most likely classes of the cell; class_probs: float [r, c, 8], summing
-        to 1.
-    Classes are those of the classifier, then the kinds.
+        to 1. Classes are those of the classifier, then the kinds.
+    points: float [r, c, P], CLIP's, seen from the centre of such points, of length 1.
     """
 
     features: torch.Tensor
@@ -42,6 +44,7 @@ class FrameCells:
     kinds: torch.Tensor
     class_indices: torch.Tensor
     class_probs: torch.Tensor
+    points: torch.Tensor
 
     def to(self, device: torch.device) -> "FrameCells":
         """The same on another device."""
@@ -55,20 +58,30 @@ def grid_for(height: int, width: int, budget: int) -> tuple[int, int]:
 
 
 class ClassifierTower(nn.Module):
-    """An image classifier, applied to every cell, and a semantic segmenter as one vision tower.
+    """An image classifier, applied to every cell, a semantic segmenter and CLIP as one vision tower.
 
     The classifier knows a thousand things but no people; the segmenter knows twenty kinds, people among them,
-    and where they end.
+    and where they end; CLIP knows a little of everything, drawn or filmed.
 
     Args:
         classifier: an EfficientNet-Lite0.
         semantic: a DeepLab with 20 kinds behind its background class.
+        pictures: CLIP's image tower.
+        centre: float [P], the mean of such points over many frames.
         area: pixels the classifier sees of a frame, about; both sides become multiples of 32.
     """
 
-    def __init__(self, classifier: nn.Module, semantic: nn.Module, area: int = 640 * 360):
+    def __init__(
+        self,
+        classifier: nn.Module,
+        semantic: nn.Module,
+        pictures: ClipPictures,
+        centre: torch.Tensor,
+        area: int = 640 * 360,
+    ):
         super().__init__()
-        self.classifier, self.semantic = classifier, semantic
+        self.classifier, self.semantic, self.pictures = classifier, semantic, pictures
+        self.register_buffer("centre", centre.float(), persistent=False)
         self.area = area
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
@@ -107,8 +120,15 @@ class ClassifierTower(nn.Module):
         indices = torch.cat([things.indices, top_kinds.indices + num_things], dim=1)
         probs = torch.cat([thing_weights * (1 - kind_share), kind_weights * kind_share], dim=1)
         colour = functional.adaptive_avg_pool2d(images, grid)
-        maps = (features, colour, kinds, indices, probs)
+        maps = (features, colour, kinds, indices, probs, self._points(frames, grid))
         return [FrameCells(*(m[t].permute(1, 2, 0).contiguous() for m in maps)) for t in range(len(frames))]
+
+    def _points(self, frames: np.ndarray, grid: tuple[int, int]) -> torch.Tensor:
+        """CLIP's points of frames on the tower's grid: float [T, P, r, c]."""
+        points = functional.interpolate(
+            self.pictures.places(frames), grid, mode="bilinear", antialias=True, align_corners=False
+        )
+        return seen_from(self.centre, points.movedim(1, -1)).movedim(-1, 1)
 
 
 class CellProjector(nn.Module):
@@ -120,13 +140,15 @@ class CellProjector(nn.Module):
     Args:
         feature_dim: channels C of the tower.
         hidden_dim: the LLM's width D.
+        point_dim: length P of CLIP's points.
         word_scale: root mean square of the LLM's own word embeddings.
     """
 
-    def __init__(self, feature_dim: int, hidden_dim: int, word_scale: float = 0.1):
+    def __init__(self, feature_dim: int, hidden_dim: int, point_dim: int, word_scale: float = 0.1):
         super().__init__()
         self.features = nn.Sequential(nn.LayerNorm(feature_dim), nn.Linear(feature_dim, hidden_dim))
         self.plain = nn.Linear(13 + NUM_KINDS, hidden_dim)
+        self.points = nn.Linear(point_dim, hidden_dim, bias=False)
         self.mix = nn.Sequential(nn.LayerNorm(hidden_dim), nn.Linear(hidden_dim, hidden_dim), nn.GELU())
         self.out = nn.Linear(hidden_dim, hidden_dim)
         self.word_gain = nn.Parameter(torch.tensor(1.0))
@@ -134,22 +156,13 @@ class CellProjector(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, cells: FrameCells, words: torch.Tensor) -> torch.Tensor:
-        """Float [r, c, D] of one frame; ``words`` is float [r, c, D], see `class_words`."""
+        """Float [r, c, D] of one frame; ``words`` is float [r, c, D], see `model.mllm.words`."""
         place = position_features(*cells.colour.shape[:2], device=cells.colour.device)
         plain = torch.cat([cells.colour.float(), place, cells.kinds.float()], dim=-1)
-        seen = self.features(cells.features.float()) + self.plain(plain)
+        # Each number of a point is near 1, as the features' are.
+        points = cells.points.float() * math.sqrt(cells.points.shape[-1])
+        seen = self.features(cells.features.float()) + self.plain(plain) + self.points(points)
         return words * self.word_gain + self.out(self.mix(seen))
-
-
-def class_words(cells: FrameCells, class_embeddings: torch.Tensor) -> torch.Tensor:
-    """Mean word embedding of each cell's likely classes, weighted by probability: float [r, c, D].
-
-    Args:
-        class_embeddings: float [classes, D], each class name in the LLM's embedding space.
-    """
-    return torch.einsum(
-        "rck,rckd->rcd", cells.class_probs.float(), class_embeddings[cells.class_indices].float()
-    )
 
 
 def pool_cells(cells: torch.Tensor, rows: int, cols: int) -> torch.Tensor:

@@ -13,9 +13,11 @@ from torch import nn
 from torch.nn import functional
 from transformers import DynamicCache
 
-from model.mllm.cells import CellProjector, ClassifierTower, FrameCells, class_words, grid_for, pool_cells
+from model.mllm.cells import CellProjector, ClassifierTower, FrameCells, grid_for, pool_cells
 from model.mllm.grounding import Grounding, GroundingHead
 from model.mllm.packing import SEG_TOKEN, FrameSlot, PackedBatch, Packer
+from model.mllm.words import CellWords
+from model.name_table import NameTable
 from model.steering.attention_rows import recorded_attention
 from model.steering.rollout import RolloutSettings, rollout_row
 
@@ -46,6 +48,10 @@ class RefusalPolicy:
     language_share: float = 1.0
     second_look: float | None = None
     look_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.look_weight and self.second_look is None:
+            raise ValueError("a refusal's look_weight counts only where second_look says what it takes")
 
     def found_prob(self, first_prob: float, heat_logits: torch.Tensor, evidence: float = 0.0) -> float:
         """Probability [0, 1] that the thing is there, once the answer's heat is known.
@@ -102,7 +108,8 @@ class MLLM(nn.Module):
         language: a transformers causal LM (Llama family), with or without peft adapters.
         tokenizer: its tokenizer.
         tower: the vision tower.
-        class_names: a name for each class of the tower.
+        class_names: a name for each class of the tower's classifiers.
+        names: what the tower's points are called.
         feature_dim: channels of the tower's cells.
         budget: visual tokens per frame.
         refusal: first word of every refusal the LM was taught.
@@ -114,6 +121,7 @@ class MLLM(nn.Module):
         tokenizer,
         tower: ClassifierTower,
         class_names: Sequence[str],
+        names: NameTable,
         feature_dim: int,
         budget: TokenBudget = TokenBudget(),
         refusal: str = "There",
@@ -127,8 +135,14 @@ class MLLM(nn.Module):
         self.refusal_id = self.packer.words(refusal)[0]
         hidden_dim = table.shape[1]
         scale = table.detach().float().pow(2).mean().sqrt().item()
-        self.register_buffer("class_embeddings", self.word_embeddings(class_names), persistent=False)
-        self.projector = CellProjector(feature_dim, hidden_dim, scale)
+        for name, value in (
+            ("class_embeddings", self.word_embeddings(class_names)),
+            ("name_embeddings", self.word_embeddings(names.names)),
+            ("name_places", names.places.float()),
+        ):
+            self.register_buffer(name, value, persistent=False)
+        self.names = names
+        self.projector = CellProjector(feature_dim, hidden_dim, names.places.shape[1], scale)
         self.seg_embedding = nn.Parameter(torch.randn(hidden_dim) * scale)
         self.seg_output = nn.Parameter(torch.randn(hidden_dim) * scale)
         self.head = GroundingHead(hidden_dim, hidden_dim)
@@ -137,6 +151,11 @@ class MLLM(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.seg_embedding.device
+
+    @property
+    def cell_words(self) -> CellWords:
+        """What cells look like, in the LM's words."""
+        return CellWords(self.class_embeddings, self.name_places, self.name_embeddings)
 
     def slots(self, sizes: Sequence[tuple[int, int]], percents: Sequence[int]) -> list[FrameSlot]:
         """Token grids of frames of (height, width) ``sizes`` at ``percents`` of the video, target last."""
@@ -155,15 +174,15 @@ class MLLM(nn.Module):
         """Frames in the LLM's embedding space.
 
         Args:
-            frame_words: class words [r, c, D] of each frame in place of those of the tower's classes.
+            frame_words: words [r, c, D] of each frame in place of those that its cells look like.
 
         Returns:
-            Visual tokens of all frames [n, D]; projected cells [r, c, D] and class words [r, c, D] of the
-            target frame.
+            Visual tokens of all frames [n, D]; projected cells [r, c, D] and words [r, c, D] of the target
+            frame.
         """
-        tokens = []
+        tokens, spoken = [], self.cell_words
         for index, (cells, slot) in enumerate(zip(frames, slots, strict=True)):
-            words = class_words(cells, self.class_embeddings) if frame_words is None else frame_words[index]
+            words = spoken(cells) if frame_words is None else frame_words[index]
             projected = self.projector(cells, words)
             tokens.append(pool_cells(projected, slot.rows, slot.cols).flatten(0, 1))
         return torch.cat(tokens), projected, words

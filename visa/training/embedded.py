@@ -20,7 +20,7 @@ from dataset.synthetic.library import PUBLIC_FILES, open_library
 from model.mllm.mllm import MLLM
 from model.sam import SamSegmenter, build_sam, fastest_encoder_dtype
 from visa.downloads import fetch
-from visa.embedded_mllm import build_mllm, load_glue, read_class_names, save_glue
+from visa.embedded_mllm import PublicParts, build_mllm, load_glue, save_glue
 from visa.errors import InputError
 from visa.loading import find_preset
 from visa.training.embedded_settings import EmbeddedSettings, GlueRunSettings
@@ -148,8 +148,11 @@ def train_glue(
     lexicon, words = default_lexicon(), WordTable.of(mllm)
     scenes = held_out = None
     if run.data.word_share < 1:
-        scenes = SceneExamples(settings.scene_folder, lexicon, hidden_features=run.data.hidden_features)
-        held_out = SceneExamples(settings.held_out_folder, lexicon) if run.validation.every else None
+        hidden, nameless = run.data.hidden_features, run.data.nameless
+        scenes = SceneExamples(
+            settings.scene_folder, lexicon, words, hidden_features=hidden, nameless=nameless
+        )
+        held_out = SceneExamples(settings.held_out_folder, lexicon, words) if run.validation.every else None
     batches = GlueBatches(
         WordMaps(words, mllm.feature_dim, lexicon),
         scenes,
@@ -222,13 +225,10 @@ def make_loadable(out: Path) -> None:
     path = find_preset("embedded")
     preset = yaml.safe_load(path.read_text(encoding="utf-8"))
     reason = preset["reason"]
-    small_files = [(reason, "semantic"), (reason, "classes")]
-    if reason.get("look"):
-        small_files.append((reason["look"], "names"))
-    for section, name in small_files:
-        small = path.parent / section[name]
+    for name in ("semantic", "classes", "names"):
+        small = path.parent / reason[name]
         shutil.copyfile(small, out / small.name)
-        section[name] = small.name
+        reason[name] = small.name
     for section, name in ((reason, "glue"), (preset["propagate"], "tracker")):
         section[name] = Path(section[name]).name
     (out / "preset.yaml").write_text(yaml.safe_dump(preset, sort_keys=False), encoding="utf-8")
@@ -243,9 +243,5 @@ def build_untrained(device: torch.device) -> tuple[MLLM, SamSegmenter]:
     network.image_encoder.requires_grad_(False)
     network.prompt_encoder.requires_grad_(False)
     sam = SamSegmenter(network.to(device), pad_input=False, encoder_dtype=fastest_encoder_dtype(device))
-    class_names = read_class_names(path.parent / reason["classes"])
-    semantic = path.parent / reason["semantic"]
-    mllm = build_mllm(
-        fetch(reason["language"]), fetch(reason["classifier"]), semantic, class_names, reason["area"]
-    )
+    mllm = build_mllm(PublicParts.of(reason, path.parent), reason["area"], device)
     return mllm.to(device), sam

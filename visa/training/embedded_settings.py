@@ -53,6 +53,7 @@ class StageSettings:
     decoder_rate: its learning rate relative to the others'.
     word_share: of examples that are faked from words [0, 1]; the others are filmed scenes.
     hidden_features: share of the filmed scenes whose tower features are hidden [0, 1].
+    nameless: share of them whose cells are not called by the names of what is there [0, 1].
     max_minutes: after which the stage ends, its learning rate low by then; 0: any.
     """
 
@@ -65,6 +66,7 @@ class StageSettings:
     decoder_rate: float = 0.15
     word_share: float = 0.2
     hidden_features: float = 0.5
+    nameless: float = 0.5
     max_minutes: float = 0.0
 
 
@@ -154,7 +156,7 @@ class EmbeddedSettings:
         if not (self.words.steps or self.pictures.steps or self.start):
             raise InputError("nothing to do: words.steps and pictures.steps are 0, and there is no start")
         for name, stage in self.stages.items():
-            for share in ("decoder_from", "word_share", "hidden_features"):
+            for share in ("decoder_from", "word_share", "hidden_features", "nameless"):
                 if not 0 <= getattr(stage, share) <= 1:
                     raise InputError(f"{name}.{share} must be from 0 to 1, got {getattr(stage, share)}")
 
@@ -187,7 +189,7 @@ class EmbeddedSettings:
             out=str(Path(self.out) / name),
             seed=self.seed,
             model=GlueStart(start, self.precision),
-            data=GlueData(name, stage.word_share, stage.hidden_features),
+            data=GlueData(name, stage.word_share, stage.hidden_features, stage.nameless),
             trained=GlueTrained(stage.decoder_from, stage.decoder_rate),
             loss=self.loss,
             optimiser=OptimiserSettings(
@@ -218,6 +220,7 @@ class GlueData:
     stage: str
     word_share: float
     hidden_features: float
+    nameless: float
 
 
 @dataclass(frozen=True)

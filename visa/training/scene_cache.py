@@ -93,6 +93,7 @@ def _halved(cells: FrameCells) -> FrameCells:
         cells.kinds.half(),
         cells.class_indices.short(),
         cells.class_probs.half(),
+        cells.points.half(),
     )
 
 

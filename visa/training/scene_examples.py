@@ -1,19 +1,22 @@
 """Cached scenes as training examples: other questions about the same picture every time it comes by."""
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from dataset.sample import Turn
-from dataset.synthetic.lexicon import Lexicon
+from dataset.synthetic.lexicon import Lexicon, is_held_out
 from dataset.synthetic.questions import ask
+from dataset.synthetic.scene import Scene
 from model.mllm.cells import FrameCells
 from visa.errors import InputError
 from visa.training.examples import Example, TaughtTurn, with_claims
 from visa.training.scene_cache import CachedScene, load_scene
-from visa.training.word_maps import feature_noise
+from visa.training.word_maps import feature_noise, point_noise
+from visa.training.word_table import WordTable
 
 MIN_VISIBLE_CELLS = 0.5  # of SAM's 64 x 64 grid: what is smaller in the target frame counts as not seen there
 REFUSAL = "There is no such thing in the video."
@@ -25,30 +28,64 @@ class SceneExamples:
     Args:
         folder: a cache made by `scene_cache.build_cache`.
         lexicon: what the questions are written from.
+        words: what cells may be called; needed to draw.
         max_turns: questions an example has at most.
         hidden_features: share of the examples drawn whose tower features are hidden, [0, 1]. They know a
-            sprite by its look, so scenes would be learnt by heart; class words and colours must do there.
+            sprite by its look, so scenes would be learnt by heart; words and colours must do there.
+        nameless: share of the examples drawn whose cells are not called by the names of what is there,
+            [0, 1]: what nobody taught has no name in the table either.
     """
 
-    def __init__(self, folder: Path, lexicon: Lexicon, max_turns: int = 8, hidden_features: float = 0.5):
+    def __init__(
+        self,
+        folder: Path,
+        lexicon: Lexicon,
+        words: WordTable | None = None,
+        max_turns: int = 8,
+        hidden_features: float = 0.5,
+        nameless: float = 0.5,
+    ):
         self.paths = sorted(folder.glob("[0-9]*.pt"))
         if not self.paths:
             raise InputError(f"no cached scene in {folder}; build the cache first (scenes.count, held_out)")
         self.lexicon, self.max_turns, self.hidden_features = lexicon, max_turns, hidden_features
+        self.words, self.nameless = words, nameless
 
     def draw(self, rng: np.random.Generator) -> Example:
         """A random scene with some of the questions one can ask about it."""
         while True:
             path = self.paths[rng.integers(len(self.paths))]
-            example = replace(self.example(load_scene(path), rng), name=f"scene {path.stem}")
+            cached = load_scene(path)
+            example = replace(self.example(cached, rng), name=f"scene {path.stem}")
             if example.turns:
+                example = self._named(example, cached.scene, rng)
                 return self._hidden(example, rng) if rng.random() < self.hidden_features else example
+
+    def _named(self, example: Example, scene: Scene, rng: np.random.Generator) -> Example:
+        """The same with the words that its frames look like, their own names left out of a share of them."""
+        barred = self._held_out + (self._shown_in(scene) if rng.random() < self.nameless else [])
+        return replace(example, words=tuple(self.words.cell_words(cells, barred) for cells in example.frames))
+
+    @cached_property
+    def _held_out(self) -> list[int]:
+        """Which of the table's names training never says."""
+        return [index for index, name in enumerate(self.words.names) if is_held_out(name)]
+
+    def _shown_in(self, scene: Scene) -> list[int]:
+        """Which of the table's names are those of things in a scene."""
+        shown = {name for item in scene.objects for name in (item.name, *item.parts)}
+        return [index for index, name in enumerate(self.words.names) if name in shown]
 
     @staticmethod
     def _hidden(example: Example, rng: np.random.Generator) -> Example:
-        """The same with noise in place of the tower's features, as in a faked frame."""
+        """The same with noise in place of the tower's features and points, as in a faked frame."""
         frames = [
-            replace(cells, features=feature_noise(cells.features.shape, rng)) for cells in example.frames
+            replace(
+                cells,
+                features=feature_noise(cells.features.shape, rng),
+                points=point_noise(cells.points.shape, rng),
+            )
+            for cells in example.frames
         ]
         return replace(example, frames=tuple(frames))
 
@@ -91,4 +128,5 @@ def as_float(cells: FrameCells) -> FrameCells:
         cells.kinds.float(),
         cells.class_indices.long(),
         cells.class_probs.float(),
+        cells.points.float(),
     )

@@ -136,11 +136,12 @@ class WordMaps:
         features = feature_noise((rows, cols, self.feature_dim), rng)
         no_class = torch.zeros(rows, cols, 1, dtype=torch.long), torch.zeros(rows, cols, 1)
         colours = torch.from_numpy(colour.clip(-1, 1)).float()
-        return FrameCells(features, colours, torch.zeros(rows, cols, NUM_KINDS), *no_class), words
+        points = point_noise((rows, cols, self.words.cell_words.places.shape[1]), rng)
+        return FrameCells(features, colours, torch.zeros(rows, cols, NUM_KINDS), *no_class, points), words
 
     def _nothing(self, rng: np.random.Generator, count: int) -> torch.Tensor:
         """What cells of nothing look like: mixtures of eight classes drawn at random, float [count, D]."""
-        classes = self.words.class_embeddings
+        classes = self.words.cell_words.classes
         drawn = torch.from_numpy(rng.integers(len(classes), size=(count, 8)))
         weights = torch.from_numpy(rng.dirichlet(np.full(8, 0.5), size=count)).float()
         return torch.einsum("nk,nkd->nd", weights, classes[drawn])
@@ -149,6 +150,11 @@ class WordMaps:
 def feature_noise(shape: tuple[int, ...], rng: np.random.Generator) -> torch.Tensor:
     """What stands in for the tower's features where they are to tell nothing: float32 of ``shape``."""
     return torch.from_numpy(rng.normal(0, FEATURE_NOISE, shape)).float()
+
+
+def point_noise(shape: tuple[int, ...], rng: np.random.Generator) -> torch.Tensor:
+    """What stands in for CLIP's points where they are to tell nothing: float32 of ``shape``, of length 1."""
+    return torch.nn.functional.normalize(torch.from_numpy(rng.normal(0, 1, shape)).float(), dim=-1)
 
 
 def _blobs(rng: np.random.Generator, rows: int, cols: int, count: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from model.xmem import XMemTracker
 from visa.propagation import Anchor, ImageEncoder
-from visa.recognition import CUT, LIKE, Recogniser
+from visa.recognition import CUT, Recogniser
 from visa.video import Video
 from visa.xmem_propagation import Propagator
 
@@ -78,9 +78,19 @@ def test_what_is_taken_out_goes_to_the_background_and_nothing_else_changes_hands
 
 def test_an_object_that_is_nowhere_stays_so():
     recogniser = Recogniser(looks(1, 2), masks(1, 5))
-    nothing = torch.zeros(2, 48, 128, dtype=torch.bool)
-    assert kept(recogniser, looks(background=7), nothing) == [False, False]
-    assert 0 < LIKE < 1
+    probs = probs_of(torch.zeros(2, 48, 128, dtype=torch.bool))
+    told = recogniser(looks(background=7), probs)
+    assert torch.isfinite(told).all()
+    assert torch.allclose(told.sum(0), torch.ones(48, 128), atol=1e-5)
+    assert (told.argmax(0) == 0).all()
+
+
+def test_what_fills_the_frame_is_known_again_when_its_shot_comes_back():
+    whole = torch.ones(1, 48, 128, dtype=torch.bool)
+    close = looks(background=3)
+    recogniser = Recogniser(close, whole)
+    assert kept(recogniser, looks(background=7), whole) == [False]
+    assert kept(recogniser, looks(background=3, seed=8), whole) == [True]
 
 
 class LookingEncoder(ImageEncoder):
@@ -88,7 +98,7 @@ class LookingEncoder(ImageEncoder):
 
     def __call__(self, frame):
         red = float(frame[..., 0].mean()) > 128
-        return replace(super().__call__(frame), look=looks(1, 2, background=7 if red else 0))
+        return replace(super().__call__(frame), look=looks(1, 4, background=7) if red else looks(1, 2))
 
 
 def test_a_tracker_that_follows_into_another_shot_is_stopped_there(monkeypatch):
@@ -111,8 +121,4 @@ def test_a_tracker_that_follows_into_another_shot_is_stopped_there(monkeypatch):
         drawn = propagator.propagate_many(video, anchors)
         found[type(encoder)] = [one[0].any((1, 2)).tolist() for one in drawn]
     assert found[ImageEncoder] == [[True] * 6] * 2
-    # Both looks are there in both shots, so both are known again: only who looks otherwise is not.
-    assert found[LookingEncoder] == [[True] * 6] * 2
-    monkeypatch.setattr("visa.recognition.LIKE", 1.1)
-    drawn = Propagator(network, encoder=LookingEncoder(network, None)).propagate_many(video, anchors)
-    assert [one[0].any((1, 2)).tolist() for one in drawn] == [[True] * 3 + [False] * 3] * 2
+    assert found[LookingEncoder] == [[True] * 6, [True] * 3 + [False] * 3]

@@ -127,7 +127,7 @@ def test_a_look_is_taken_where_it_counts():
     assert build_look(mllm, RefusalPolicy(second_look=2.0)) is None
     look = build_look(mllm, RefusalPolicy(second_look=2.0, look_weight=2.0))
     assert (look.pictures, look.names) == ("clip", TABLE)
-    with pytest.raises(ValueError, match="look_weight counts only where second_look"):
+    with pytest.raises(ValueError, match="look_weight must be 0 or more"):
         RefusalPolicy(look_weight=2.0)
 
 

@@ -26,7 +26,10 @@ def load_clip_pictures(path: Path, dtype: torch.dtype = torch.float32) -> ClipPi
     Raises:
         ValueError: `onnx` is not installed, or the file is not such a tower.
     """
-    weights = read_weights(path, dtype)
+    try:
+        weights = read_weights(path, dtype)
+    except KeyError as error:
+        raise ValueError(f"{path} is no CLIP image tower: it lacks {error}") from error
     with no_init_weights():
         pictures = ClipPictures().to(dtype).eval().requires_grad_(False)
     try:

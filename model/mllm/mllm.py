@@ -50,8 +50,8 @@ class RefusalPolicy:
     look_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.look_weight and self.second_look is None:
-            raise ValueError("a refusal's look_weight counts only where second_look says what it takes")
+        if self.look_weight < 0 or (self.look_weight and self.second_look is None):
+            raise ValueError("look_weight must be 0 or more, and counts only where second_look is given")
 
     def found_prob(self, first_prob: float, heat_logits: torch.Tensor, evidence: float = 0.0) -> float:
         """Probability [0, 1] that the thing is there, once the answer's heat is known.

@@ -42,11 +42,11 @@ class CellWords:
         words = torch.einsum(
             "rck,rckd->rcd", cells.class_probs.float(), self.classes[cells.class_indices].float()
         )
-        if len(self.places) <= len(barred):
+        if len(self.places) <= len(set(barred)):
             return words
         likeness = cells.points.float() @ self.places.T
         if barred:
-            likeness[..., list(barred)] = -1.0
+            likeness[..., list(barred)] = -torch.inf
         best, index = likeness.topk(min(NUM_NAMES, likeness.shape[-1]), dim=-1)
         named = torch.einsum("rck,rckd->rcd", (SHARPNESS * best).softmax(-1), self.names[index].float())
         share = TRUST * ((best[..., :1] - KNOWN) / KNOWN_SPREAD).sigmoid()

@@ -58,7 +58,7 @@ def test_a_lesson_is_repeatable_and_reaches_the_head_and_the_adapters(lexicon):
 
 
 def test_lessons_are_learnt(lexicon):
-    mllm = tiny_trainable()
+    mllm = tiny_trainable(seed=1)
     lessons = TextLessons(CLASS_NAMES, lexicon, turns=6)
     trained = [value for value in mllm.parameters() if value.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=3e-3)

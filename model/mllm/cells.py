@@ -148,9 +148,7 @@ class CellProjector(nn.Module):
         super().__init__()
         self.features = nn.Sequential(nn.LayerNorm(feature_dim), nn.Linear(feature_dim, hidden_dim))
         self.plain = nn.Linear(13 + NUM_KINDS, hidden_dim)
-        # From nothing, so that glue trained without points begins as what it was.
-        self.points = nn.utils.skip_init(nn.Linear, point_dim, hidden_dim, bias=False)
-        nn.init.zeros_(self.points.weight)
+        self.points = nn.Linear(point_dim, hidden_dim, bias=False)
         self.mix = nn.Sequential(nn.LayerNorm(hidden_dim), nn.Linear(hidden_dim, hidden_dim), nn.GELU())
         self.out = nn.Linear(hidden_dim, hidden_dim)
         self.word_gain = nn.Parameter(torch.tensor(1.0))
